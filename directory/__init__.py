@@ -1,0 +1,1 @@
+"""Who a principal is and what it owns."""

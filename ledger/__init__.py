@@ -1,0 +1,1 @@
+"""What a principal has spent and who is stopped."""

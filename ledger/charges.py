@@ -1,0 +1,131 @@
+"""The words of the ledger: what is charged, to whom, and what comes back.
+
+Knows the values that cross the ledger's door and the verbs every store offers. Must not know how a store keeps
+them, nor what mail is beyond messages, recipients and bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from ledger.blocks import Block
+from ledger.limits import Limit, Standing
+
+
+class Unavailable(Exception):
+    """The store cannot answer now. Always temporary for the sender, never a refusal and never a yes."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChargeId:
+    """Names one delivery attempt: a repeat of the same one costs nothing.
+
+    `mta` is the setting, `instance` and `queue_id` are Postfix's (SMTPD_POLICY_README).
+    """
+
+    mta: str
+    instance: str
+    queue_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """The submission record: who submits (a subject, ``login:alice``) and as which envelope sender."""
+
+    principal: str
+    sender: str
+
+
+@dataclass(frozen=True, slots=True)
+class Amounts:
+    """What one message costs."""
+
+    messages: int = 1
+    recipients: int = 0
+    bytes: int = 0
+
+
+#: One limit to hold: the subject that pays, the limit, and whether it refuses or only counts.
+Held = tuple[str, Limit, bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """Taken (or already taken). `standings` are in the order of the limits that were given."""
+
+    standings: tuple[Standing, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Nothing was taken. `standing` is the state of the limit that refuses; `reopens_at` (epoch seconds) is when
+    the same amounts would fit, None when they never can: more than a whole window."""
+
+    limit: Limit
+    standing: Standing
+    reopens_at: float | None
+
+
+class Ledger(Protocol):
+    """The verbs every store has. Each is atomic; Unavailable is the only exception that comes out."""
+
+    def reserve(
+        self,
+        charge: ChargeId,
+        submission: Submission | None,
+        amounts: Amounts,
+        limits: tuple[Held, ...],
+        *,
+        final: bool = False,
+    ) -> Awaitable[Admitted | Refused]:
+        """Take all limits in one step or none, and write the submission record in that step.
+
+        A repeat with the same amounts costs nothing, with other amounts it replaces the reservation; what was
+        refused before is judged afresh. The record is written also when `limits` is empty. `final` charges are
+        settled at once (``charge: rcpt``): no record, no settlement, no refund.
+        """
+
+    def settle(self, charge: ChargeId, amounts: Amounts) -> Awaitable[Admitted | Refused]:
+        """Replace the reservation by the real amounts, for good. What is over the reserved amounts is taken all
+        or none; a refusal gives the reservation back. A lapsed reservation is charged anew; after a refund
+        nothing is. A repeat costs nothing."""
+
+    def release(self, charge: ChargeId) -> Awaitable[bool]:
+        """Give an unsettled reservation back (the transaction was abandoned). True if there was one."""
+
+    def refund(self, mta: str, queue_id: str, subject: str) -> Awaitable[bool]:
+        """Give back what was charged for the message that `subject` submitted under this queue id, out of the
+        very sub-window that was charged. Idempotent. True if something was given back by this call."""
+
+    def record(self, mta: str, queue_id: str) -> Awaitable[Submission | None]:
+        """The submission record, kept one hour."""
+
+    def standing(self, pairs: tuple[tuple[str, Limit], ...]) -> Awaitable[tuple[Standing, ...]]:
+        """What each subject has used of each limit."""
+
+    def reset(self, subject: str, author: str, reason: str) -> Awaitable[int]:
+        """Forget what `subject` has used; returns how many counters there were. Audited."""
+
+    def blocks(self) -> Awaitable[tuple[int, tuple[Block, ...]]]:
+        """The generation and every block that is not lifted (ended ones may be among them)."""
+
+    def block(self, block: Block) -> Awaitable[Block]:
+        """Keep a block. Audited."""
+
+    def lift(self, block_id: str, author: str, reason: str) -> Awaitable[bool]:
+        """Lift a block, leaving a tombstone. False if there is none such. Audited."""
+
+    def watch(self, changed: Callable[[int, tuple[Block, ...]], None]) -> None:
+        """Call `changed` with the generation and the blocks, first when they are known for the first time and
+        then whenever the generation moves (blocks, lifts, resets, refunds), within 250 ms."""
+
+    def start(self) -> None:
+        """Begin to serve. Never waits for the store and never raises for its absence."""
+
+    def stop(self) -> Awaitable[None]:
+        """Finish what is queued and close."""
+
+    def state(self) -> Literal["ok", "unavailable"]:
+        """How the last attempt to reach the store ended."""

@@ -1,0 +1,1 @@
+"""The manners of a long-running process; knows no mail."""
