@@ -5,18 +5,20 @@ Knows the life of a block. Must not know where blocks are kept, or what time it 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
 Extent = Literal["sending", "login"]
+EXTENTS: tuple[Extent, ...] = ("sending", "login")
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
     """A stop for `subject` (``login:alice``, ``domain:example.org``, ``relay`` …).
 
-    `extent` ``sending`` refuses mail, ``login`` refuses AUTH as well. `start` and `end` are epoch seconds; `end`
-    None is for good. `contact` is what the blocked sender may read. `version` grows with each change.
+    `extent` ``sending`` refuses mail, ``login`` refuses AUTH as well. `start` and `end` are epoch seconds;
+    `end` None is for good. `contact` is what the blocked sender may read. `version` grows with each change.
     """
 
     id: str
@@ -32,3 +34,37 @@ class Block:
     def holds(self, now: float) -> bool:
         """Whether the block is in force at `now` (epoch seconds)."""
         return self.start <= now and (self.end is None or now < self.end)
+
+
+class Blocklist:
+    """All blocks of one generation, found by subject. Never changes: a new generation is a new Blocklist."""
+
+    __slots__ = ("_by_subject",)
+
+    def __init__(self, blocks: Iterable[Block] = ()) -> None:
+        self._by_subject: dict[str, list[Block]] = {}
+        for block in sorted(blocks, key=_longest_first):
+            self._by_subject.setdefault(block.subject, []).append(block)
+
+    def find(
+        self, subjects: Iterable[str], now: float, *, extents: tuple[Extent, ...] = EXTENTS
+    ) -> Block | None:
+        """The block that stops one of `subjects` at `now` (epoch seconds), or None.
+
+        Of the first subject that has one, the one that lasts longest. Mail is stopped by both extents, AUTH
+        by ``login`` only.
+        """
+        if not self._by_subject:
+            return None
+        for subject in subjects:
+            for block in self._by_subject.get(subject, ()):
+                if block.extent in extents and block.holds(now):
+                    return block
+        return None
+
+    def __len__(self) -> int:
+        return sum(map(len, self._by_subject.values()))
+
+
+def _longest_first(block: Block) -> tuple[float, str]:
+    return (float("-inf") if block.end is None else -block.end, block.id)

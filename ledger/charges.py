@@ -1,7 +1,7 @@
 """The words of the ledger: what is charged, to whom, and what comes back.
 
-Knows the values that cross the ledger's door and the verbs every store offers. Must not know how a store keeps
-them, nor what mail is beyond messages, recipients and bytes.
+Knows the values that cross the ledger's door and the verbs every store offers. Must not know how a store
+keeps them, nor what mail is beyond messages, recipients and bytes.
 """
 
 from __future__ import annotations
@@ -60,8 +60,9 @@ class Admitted:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Nothing was taken. `standing` is the state of the limit that refuses; `reopens_at` (epoch seconds) is when
-    the same amounts would fit, None when they never can: more than a whole window."""
+    """Nothing was taken. `standing` is the state of the limit that refuses (of several the one that reopens
+    last); `reopens_at` (epoch seconds) is when the same amounts would fit, None when they never can: more than
+    a whole window, or than a message may have."""
 
     limit: Limit
     standing: Standing
@@ -82,15 +83,19 @@ class Ledger(Protocol):
     ) -> Awaitable[Admitted | Refused]:
         """Take all limits in one step or none, and write the submission record in that step.
 
-        A repeat with the same amounts costs nothing, with other amounts it replaces the reservation; what was
-        refused before is judged afresh. The record is written also when `limits` is empty. `final` charges are
-        settled at once (``charge: rcpt``): no record, no settlement, no refund.
+        A repeat with the same amounts costs nothing, with other amounts it replaces the reservation (a refused
+        replacement takes nothing and gives nothing up); what was refused before is judged afresh. The record is
+        written also when `limits` is empty. `final` charges are settled at once (``charge: rcpt``): no record,
+        no settlement, no refund.
         """
 
     def settle(self, charge: ChargeId, amounts: Amounts) -> Awaitable[Admitted | Refused]:
-        """Replace the reservation by the real amounts, for good. What is over the reserved amounts is taken all
-        or none; a refusal gives the reservation back. A lapsed reservation is charged anew; after a refund
-        nothing is. A repeat costs nothing."""
+        """Replace the reservation by the real amounts, for good.
+
+        What is over the reserved amounts is taken all or none; a refusal gives the reservation back and
+        removes the record. A lapsed or so refused reservation is charged anew; after a refund nothing is. A
+        repeat costs nothing. A reservation that never was settles to ``Admitted(())`` and charges nothing.
+        """
 
     def release(self, charge: ChargeId) -> Awaitable[bool]:
         """Give an unsettled reservation back (the transaction was abandoned). True if there was one."""
