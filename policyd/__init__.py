@@ -1,1 +1,1 @@
-"""Answers Postfix's policy delegation questions: may this principal use this envelope sender, and has it anything left to spend."""
+"""Answers Postfix's policy questions: may this principal use this envelope sender, has it anything left?"""
