@@ -6,12 +6,18 @@ keeps them, nor what mail is beyond messages, recipients and bytes.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import math
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from ledger.blocks import Block
 from ledger.limits import Limit, Standing
+
+LAPSE = 3600.0  # seconds after which an unsettled reservation is given back
+LAPSED_KEPT = 86400.0  # seconds for which a lapsed one can still be settled, which charges it anew
+RECORD_KEPT = 3600.0  # seconds for which a settled or refunded charge is known
+ENDED_BLOCK_KEPT = 86400.0  # seconds for which an ended block is still among the blocks
 
 
 class Unavailable(Exception):
@@ -61,12 +67,18 @@ class Admitted:
 @dataclass(frozen=True, slots=True)
 class Refused:
     """Nothing was taken. `standing` is the state of the limit that refuses (of several the one that reopens
-    last); `reopens_at` (epoch seconds) is when the same amounts would fit, None when they never can: more than
-    a whole window, or than a message may have."""
+    last); `reopens_at` (epoch seconds) is when the same amounts would fit, None when they never can: more
+    than a whole window, or than a message may have."""
 
     limit: Limit
     standing: Standing
     reopens_at: float | None
+
+
+def last_to_reopen(refusals: Iterable[Refused]) -> Refused:
+    """The refusal that stands longest, so that a sender who waits for it is not refused again. The first of
+    equals; `refusals` is not empty."""
+    return max(refusals, key=lambda refused: math.inf if refused.reopens_at is None else refused.reopens_at)
 
 
 class Ledger(Protocol):
@@ -83,10 +95,10 @@ class Ledger(Protocol):
     ) -> Awaitable[Admitted | Refused]:
         """Take all limits in one step or none, and write the submission record in that step.
 
-        A repeat with the same amounts costs nothing, with other amounts it replaces the reservation (a refused
-        replacement takes nothing and gives nothing up); what was refused before is judged afresh. The record is
-        written also when `limits` is empty. `final` charges are settled at once (``charge: rcpt``): no record,
-        no settlement, no refund.
+        A repeat with the same amounts costs nothing, with other amounts it replaces the reservation (a
+        refused replacement takes nothing and gives nothing up; what is settled stays charged); what was
+        refused before is judged afresh. The record is written also when `limits` is empty. `final` charges
+        are settled at once (``charge: rcpt``): no record, no settlement, no refund.
         """
 
     def settle(self, charge: ChargeId, amounts: Amounts) -> Awaitable[Admitted | Refused]:
