@@ -1,0 +1,91 @@
+"""Single values: what YAML 1.1 makes of a word, against what a setting asks for.
+
+Knows the plain types and how to name them in a message. Must not know sections.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import types
+import typing
+from pathlib import Path
+from typing import Any, Literal
+
+from sidecar.document import Mapping, Scalar, Sequence, Value
+from sidecar.problems import shown
+from sidecar.secret import Secret
+
+_INT = re.compile(r"-?(0|[1-9][0-9]{0,17})", re.ASCII)
+_FLOAT = re.compile(r"-?[0-9]{1,15}(\.[0-9]{1,15})?", re.ASCII)
+_TYPES = {"bool": "a truth value", "int": "a number", "float": "a number", "timestamp": "a date"}
+
+
+def _text(node: Scalar) -> str:
+    if node.type != "str":
+        kind = _TYPES.get(node.type, "no text")
+        raise ValueError(
+            f'must be text, and {shown(node.text)} is {kind} in YAML; write it in quotes: "{node.text}"'
+        )
+    return node.text
+
+
+def _path(node: Scalar) -> Path:
+    path = Path(_text(node))
+    if not path.is_absolute():
+        raise ValueError(f"must be an absolute path, not {shown(node.text)}")
+    return path
+
+
+def _bool(node: Scalar) -> bool:
+    if node.type != "bool":
+        raise ValueError(f"must be true or false, not {shown(node.text)}")
+    return node.text.lower() in ("true", "yes", "on")
+
+
+def _int(node: Scalar) -> int:
+    if node.type != "int" or not _INT.fullmatch(node.text):
+        raise ValueError(f"must be a whole number such as 10, not {shown(node.text)}")
+    return int(node.text)
+
+
+def _float(node: Scalar) -> float:
+    if node.type not in ("int", "float") or not _FLOAT.fullmatch(node.text):
+        raise ValueError(f"must be a number such as 0.5, not {shown(node.text)}")
+    return float(node.text)
+
+
+#: type → what makes it out of a Scalar, raising ValueError.
+SCALARS: dict[Any, Any] = {str: _text, Path: _path, bool: _bool, int: _int, float: _float}
+
+
+def without_none(hint: Any) -> tuple[Any, bool]:
+    """The type without its `| None`, and whether it had one."""
+    if typing.get_origin(hint) not in (typing.Union, types.UnionType):
+        return hint, False
+    others = [part for part in typing.get_args(hint) if part is not type(None)]
+    if len(others) != 1:
+        raise TypeError(f"no setting can have the type {hint!r}: one type or None")
+    return others[0], True
+
+
+def kind(node: Value) -> str:
+    """What stands in the file, in words."""
+    return {Sequence: "a list", Mapping: "a mapping"}.get(type(node), "a single value")
+
+
+def quote_hint(node: Value) -> str:
+    """The usual reason why something is no single value."""
+    return "; a value that begins with [ or { needs quotes" if not isinstance(node, Scalar) else ""
+
+
+def wanted(hint: Any) -> str:
+    """What a setting of this type takes, in words."""
+    hint, _ = without_none(hint)
+    names: dict[Any, str] = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
+    names |= {Path: "an absolute path", Secret: "{file: /path} or {credential: name}"}
+    if typing.get_origin(hint) is Literal:
+        return "one of " + ", ".join(str(choice) for choice in typing.get_args(hint))
+    if typing.get_origin(hint) is tuple:
+        return "a list"
+    return names.get(hint, "keys with values" if dataclasses.is_dataclass(hint) else "a value")
