@@ -37,8 +37,8 @@ class Login:
 class Certificate:
     """Question: the principal behind a client certificate.
 
-    `fingerprints` are candidates in the form ``sha256:0a1b…`` (see `normal_fingerprint`), the certificate's own
-    first and its public key's second, as Postfix's relay_clientcerts compares both (postconf(5)).
+    `fingerprints` are candidates in the form ``sha256:0a1b…`` (see `normal_fingerprint`), the certificate's
+    own first and its public key's second, as Postfix's relay_clientcerts compares both (postconf(5)).
     """
 
     fingerprints: tuple[str, ...]
@@ -114,7 +114,7 @@ class Denied:
 class Directory(Protocol):
     """What every directory answers. `look_up` answers at once when it can: no Awaitable without need."""
 
-    def look_up(self, question: Question) -> Principal | None | Awaitable[Principal | None]:
+    def look_up(self, question: Question) -> Principal | Awaitable[Principal | None] | None:
         """The principal, or None when nothing listed answers; raises (or fails with) Unavailable."""
 
     def verify(self, credentials: Credentials) -> Awaitable[Verified | Denied]:
@@ -140,8 +140,8 @@ LOGIN_MAX = 255  # octets in UTF-8, so that user= stays far below the peers' 819
 def normal_login(text: str) -> str:
     """The one normal form of a login: NFC, lower case. Raises BadLogin.
 
-    Control characters and blanks are refused because neither Postfix nor Exim unescapes them, ``#`` because it
-    will split a login from the name of an app password.
+    Control characters and blanks are refused because neither Postfix nor Exim unescapes them, ``#`` because
+    it will split a login from the name of an app password.
     """
     name = unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).lower())
     if not name or len(name.encode("utf-8", "surrogatepass")) > LOGIN_MAX:

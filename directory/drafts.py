@@ -1,0 +1,81 @@
+"""Drafts: entries that were read one by one, and the principals they become together.
+
+Knows which values of an entry make a principal, and domains in which a principal owns what others have
+listed. Must not know how an entry is written, nor which entries exclude each other.
+"""
+
+from __future__ import annotations
+
+from collections import ChainMap
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from directory.address import Rules, domain_of
+from directory.identity import Address, Kind, Principal
+from directory.ownership import DomainAliases, Grants
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What an entry needs from the settings to become a principal."""
+
+    aliases: DomainAliases = field(default_factory=dict)
+    rules: Rules = field(default_factory=Rules)
+    terms_required: bool = False
+    terms_url: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What an entry says besides what it owns; `accepted` None means that it says nothing."""
+
+    plan: str = "default"
+    null_sender: bool = False
+    disabled: bool = False
+    accepted: bool | None = None
+
+
+@dataclass(slots=True)
+class Draft:
+    """One entry. `label` is its key in the file, `name` the principal's, `line` where it stands."""
+
+    kind: Kind
+    label: str
+    name: str
+    line: int
+    grants: Grants
+    terms: Terms
+
+
+def finish(drafts: Iterable[Draft], reading: Reading) -> dict[tuple[Kind, str], Principal]:
+    """The principals by kind and name."""
+    drafts = tuple(drafts)
+    wanted = {domain for draft in drafts for domain in draft.grants.listed}
+    listed: dict[str, dict[Address, str]] = {domain: {} for domain in wanted}
+    if wanted:
+        for draft in drafts:
+            for address, words in (*draft.grants.own.items(), *draft.grants.shared.items()):
+                domain = domain_of(address)
+                if domain in wanted:
+                    listed[domain].setdefault(address, f"domain {domain} (listed), which holds {words}")
+    return {(draft.kind, draft.name): _principal(draft, listed, reading) for draft in drafts}
+
+
+def _principal(draft: Draft, listed: Mapping[str, dict[Address, str]], reading: Reading) -> Principal:
+    grants, terms = draft.grants, draft.terms
+    addresses: Mapping[Address, str] = {**grants.shared, **grants.own} if grants.shared else grants.own
+    if grants.listed:
+        # What a whole domain lists is one mapping for all who own it; nobody writes into any of these.
+        addresses = ChainMap(dict(addresses), *(listed[domain] for domain in grants.listed))
+    return Principal(
+        draft.kind,
+        draft.name,
+        addresses,
+        grants.any,
+        grants.domain,
+        terms.plan,
+        terms.null_sender,
+        terms.disabled,
+        not reading.terms_required if terms.accepted is None else terms.accepted,
+        reading.terms_url,
+    )

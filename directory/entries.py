@@ -1,0 +1,186 @@
+"""The entries of a directory file: three kinds of principal, from YAML to the roll.
+
+Knows the keys of an entry and what must not stand twice. Must not know where the file is, nor when it is
+read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypeVar, cast
+
+from directory.address import Malformed, parse_domain
+from directory.drafts import Draft, Reading, Terms, finish
+from directory.identity import Address, Kind, normal_fingerprint, normal_login
+from directory.nodes import Node, Reader, compose
+from directory.ownership import Extent, Grants, Listing, expand
+from directory.passwords import parse_hash
+from directory.roll import IPNetwork, Roll, parse_network
+from sidecar.problems import Problem, SettingsError
+
+_COMMON = ("domains", "plan", "null_sender", "disabled", "terms_accepted")
+_KEYS: dict[Kind, tuple[str, ...]] = {
+    "login": ("password", "mailboxes", "aliases", "shared", *_COMMON),
+    "certificate": ("fingerprint", "fingerprints", "addresses", *_COMMON),
+    "network": ("network", "addresses", *_COMMON),
+}
+K = TypeVar("K")
+
+
+def read(text: str, file: str, reading: Reading) -> Roll:
+    """The roll that the text of a directory file holds. Raises SettingsError with every mistake in it."""
+    root = compose(text, file)
+    if root is None:
+        raise SettingsError([Problem(file, 0, 0, "", "is empty; without principals it holds `logins: {}`")])
+    entries = _Entries(Reader(file), reading)
+    for section, _, node in entries.reader.mapping(root, "", ("logins", "certificates", "networks")):
+        kind = cast(Kind, section.removesuffix("s"))
+        for label, key, value in entries.reader.mapping(node, section):
+            entries.add(kind, label, key, value)
+    roll = entries.roll()
+    if entries.reader.problems:
+        raise SettingsError(sorted(entries.reader.problems))
+    return roll
+
+
+class _Entries:
+    """All entries of one file while it is read."""
+
+    def __init__(self, reader: Reader, reading: Reading) -> None:
+        self.reader = reader
+        self.reading = reading
+        self.drafts: list[Draft] = []
+        self.hashes: dict[str, str] = {}
+        self.logins: dict[str, Draft] = {}
+        self.fingerprints: dict[str, Draft] = {}
+        self.networks: dict[IPNetwork, Draft] = {}
+        self.owners: dict[Address, Draft] = {}
+
+    def add(self, kind: Kind, label: str, key: Node, node: Node) -> None:
+        """Read one entry."""
+        path = f"{kind}s.{label}"
+        values = {name: value for name, _, value in self.reader.mapping(node, path, _KEYS[kind])}
+        grants = self._grants(kind, label, path, values)
+        draft = Draft(kind, label, "", key.line, grants, self._terms(values, path))
+        keep = {"login": self._login, "certificate": self._certificate, "network": self._network}
+        keep[kind](draft, values, key, path)
+        if draft.name:
+            self.drafts.append(draft)
+
+    def roll(self) -> Roll:
+        """All entries together."""
+        principals = finish(self.drafts, self.reading)
+        return Roll(
+            {name: principals["login", name] for name in self.logins},
+            {key: principals["certificate", draft.name] for key, draft in self.fingerprints.items()},
+            [(key, principals["network", draft.name]) for key, draft in self.networks.items()],
+            self.hashes,
+        )
+
+    def _terms(self, values: Mapping[str, Node], path: str) -> Terms:
+        truths = {
+            key: self.reader.boolean(values[key], f"{path}.{key}")
+            for key in ("null_sender", "disabled", "terms_accepted")
+            if key in values
+        }
+        plan = self.reader.text(values["plan"], f"{path}.plan") if "plan" in values else None
+        return Terms(
+            plan or "default",
+            bool(truths.get("null_sender")),
+            bool(truths.get("disabled")),
+            truths.get("terms_accepted"),
+        )
+
+    def _grants(self, kind: Kind, label: str, path: str, values: Mapping[str, Node]) -> Grants:
+        homes = bool(values.get("mailboxes"))
+        listing = Listing(
+            f"{kind} {label}",
+            self._addresses(values, "mailboxes" if kind == "login" else "addresses", path, homes),
+            self._addresses(values, "aliases", path, homes),
+            self._addresses(values, "shared", path, homes),
+            self._domains(values, path),
+            "mailbox" if kind == "login" else "address",
+        )
+        try:
+            return expand(listing, self.reading.aliases, self.reading.rules)
+        except Malformed:  # noted at its place already: its mailbox was left out
+            return Grants({}, {}, {}, {}, "")
+
+    def _addresses(self, values: Mapping[str, Node], key: str, path: str, homes: bool) -> tuple[str, ...]:
+        def check(text: str) -> str:
+            home = "@home.invalid" if key == "aliases" and homes and "@" not in text else ""
+            expand(Listing("", (text + home,)), {}, self.reading.rules)
+            return text
+
+        if key not in values:
+            return ()
+        found = self.reader.items(values[key], f"{path}.{key}")
+        texts = [self.reader.parsed(node, f"{path}.{key}", text, check) for text, node in found]
+        return tuple(text for text in texts if text is not None)
+
+    def _domains(self, values: Mapping[str, Node], path: str) -> dict[str, Extent]:
+        domains: dict[str, Extent] = {}
+        if "domains" not in values:
+            return domains
+        for name, key, value in self.reader.mapping(values["domains"], f"{path}.domains"):
+            domain = self.reader.parsed(key, f"{path}.domains", name, parse_domain)
+            extent = self.reader.text(value, f"{path}.domains.{name}")
+            if extent is not None and extent not in ("any", "listed"):
+                self.reader.bad(value, f"{path}.domains.{name}", "must be any or listed")
+            elif domain is not None and extent is not None:
+                domains[domain] = cast(Extent, extent)
+        return domains
+
+    def _login(self, draft: Draft, values: Mapping[str, Node], key: Node, path: str) -> None:
+        name = self.reader.parsed(key, path, draft.label, normal_login)
+        if name is None:
+            return
+        draft.name = name
+        self._unique(self.logins, name, draft, key, path, "is the same login as")
+        if "password" in values:
+            self._password(name, values["password"], f"{path}.password")
+        for address in draft.grants.own:
+            owner = self.owners.setdefault(address, draft)
+            if owner is not draft:
+                text = f"{address} is already an address of login {owner.label}, in line {owner.line}"
+                self.reader.bad(key, path, f"{text}; what several logins use stands under shared")
+
+    def _password(self, name: str, node: Node, path: str) -> None:
+        encoded = self.reader.text(node, path)
+        if encoded is None:
+            return
+        try:
+            self.hashes[name] = parse_hash(encoded)
+        except ValueError as wrong:  # not through parsed(), which shows the value
+            self.reader.bad(node, path, str(wrong))
+
+    def _certificate(self, draft: Draft, values: Mapping[str, Node], key: Node, path: str) -> None:
+        found: list[tuple[str, Node]] = []
+        if "fingerprint" in values:
+            text = self.reader.text(values["fingerprint"], f"{path}.fingerprint")
+            found += [(text, values["fingerprint"])] if text is not None else []
+        elif "fingerprints" not in values:
+            self.reader.bad(key, path, "fingerprint is required")
+        if "fingerprints" in values:
+            found += self.reader.items(values["fingerprints"], f"{path}.fingerprints")
+        for text, node in found:
+            fingerprint = self.reader.parsed(node, path, text, normal_fingerprint)
+            if fingerprint is not None:
+                draft.name = draft.name or fingerprint
+                self._unique(self.fingerprints, fingerprint, draft, node, path, "has the fingerprint of")
+
+    def _network(self, draft: Draft, values: Mapping[str, Node], key: Node, path: str) -> None:
+        if "network" not in values:
+            self.reader.bad(key, path, "network is required")
+            return
+        node = values["network"]
+        text = self.reader.text(node, f"{path}.network")
+        network = None if text is None else self.reader.parsed(node, f"{path}.network", text, parse_network)
+        if network is not None:
+            draft.name = str(network)
+            self._unique(self.networks, network, draft, node, path, "has the network of")
+
+    def _unique(self, taken: dict[K, Draft], key: K, draft: Draft, node: Node, path: str, words: str) -> None:
+        first = taken.setdefault(key, draft)
+        if first is not draft:
+            self.reader.bad(node, path, f"{words} {first.label} in line {first.line}")

@@ -1,0 +1,218 @@
+"""The directory in a file: read, followed while it changes, and asked.
+
+Knows when the file is another one, that a broken file never replaces a good one, and that a password is
+judged in a thread. Must not know how an entry is written.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.threads import deferToThreadPool
+from twisted.python.failure import Failure
+from twisted.python.threadpool import ThreadPool
+
+from directory.drafts import Reading
+from directory.entries import read
+from directory.identity import (
+    BadLogin,
+    Credentials,
+    Denied,
+    Principal,
+    Question,
+    Unavailable,
+    Verified,
+    normal_login,
+)
+from directory.passwords import Unjudged, dummy_hash, is_acceptable, matches
+from directory.roll import Roll
+from sidecar.problems import Problem, SettingsError
+
+POLL = 0.5  # seconds between two looks at the file
+LARGE = 64_000  # octets from which a file is read in a thread: about 10 ms of work
+LARGEST = 1 << 28  # octets; a million logins fit
+WORKERS = 2  # threads that judge passwords, per process
+WAITING_MAX = 64  # passwords that wait or are being judged; over it the answer is Unavailable
+
+#: What tells one state of a file from another.
+Signature = tuple[int, int, int, int, int]
+
+
+def read_file(path: Path, reading: Reading) -> Roll:
+    """The roll in the file at `path`. Raises SettingsError, also for a file that cannot be read."""
+    return _read(path, reading)[0]
+
+
+def _read(path: Path, reading: Reading) -> tuple[Roll, Signature]:
+    try:
+        with open(path, "rb") as file:
+            content = file.read(LARGEST + 1)
+            signature = _signature(os.fstat(file.fileno()))
+        if len(content) > LARGEST:
+            raise SettingsError([Problem(str(path), 0, 0, "", f"is larger than {LARGEST} octets")])
+        text = content.decode("utf-8-sig")
+    except OSError as wrong:
+        raise SettingsError([Problem(str(path), 0, 0, "", f"cannot be read: {wrong.strerror}")]) from None
+    except UnicodeDecodeError as wrong:
+        line = content.count(b"\n", 0, wrong.start) + 1
+        raise SettingsError([Problem(str(path), line, 1, "", "is not UTF-8 here")]) from None
+    return read(text, str(path), reading), signature
+
+
+def _signature(status: os.stat_result) -> Signature:
+    return (status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino, status.st_dev)
+
+
+class FileDirectory:
+    """A directory.identity.Directory whose entries stand in one YAML file."""
+
+    def __init__(self, path: Path, reading: Reading, *, reactor: Any, log: Any) -> None:
+        self._path = path
+        self._reading = reading
+        self._reactor = reactor
+        self._log = log
+        self._roll: Roll | None = None
+        self._dummy = dummy_hash(())
+        self._good = False
+        self._loaded: Signature | str | None = None  # what was read last, whether it was good or not
+        self._seen: Signature | str | None = None
+        self._busy = False
+        self._call: Any = None
+        self._waiting = 0
+        self._judges = ThreadPool(0, WORKERS, "directory-passwords")
+        self._readers = ThreadPool(0, 1, "directory-file")
+
+    def start(self) -> None:
+        """Read the file and follow it. A broken or missing one is logged, not raised."""
+        self._judges.start()
+        self._readers.start()
+        self._seen = self._look()
+        self._reload(self._seen)
+        self._call = self._reactor.callLater(POLL, self._poll)
+
+    def stop(self) -> None:
+        """Let the file and the threads go; waits for the passwords that are being judged."""
+        if self._call is not None and self._call.active():
+            self._call.cancel()
+        self._call = None
+        self._judges.stop()
+        self._readers.stop()
+
+    def state(self) -> str:
+        """``ok``, ``stale`` (the file is broken, the last good one answers) or ``unavailable``."""
+        if self._roll is None:
+            return "unavailable"
+        return "ok" if self._good else "stale"
+
+    def look_up(self, question: Question) -> Principal | None:
+        """The principal, or None. Raises Unavailable until a good file was read."""
+        return self._known().look_up(question)
+
+    def principals(self) -> Deferred[tuple[Principal, ...]]:
+        """Every listed principal; fails with Unavailable."""
+        return succeed(self._roll.principals) if self._roll is not None else fail(_unavailable(self._path))
+
+    def verify(self, credentials: Credentials) -> Deferred[Verified | Denied]:
+        """Judge a credential in a thread; fails with Unavailable when too many wait or there is no file."""
+        if self._roll is None:
+            return fail(_unavailable(self._path))
+        if self._waiting >= WAITING_MAX:
+            return fail(Unavailable(f"{self._waiting} passwords are waiting to be judged"))
+        return self._judge(self._roll, credentials)
+
+    def _known(self) -> Roll:
+        if self._roll is None:
+            raise _unavailable(self._path)
+        return self._roll
+
+    def _judge(self, roll: Roll, credentials: Credentials) -> Deferred[Verified | Denied]:
+        try:
+            principal = roll.logins.get(normal_login(credentials.login))
+        except BadLogin:
+            principal = None
+        encoded = roll.hashes.get(principal.name) if principal is not None else None
+        if not is_acceptable(credentials.password):
+            return succeed(_outcome(principal, False))
+        self._waiting += 1
+        judged = deferToThreadPool(
+            self._reactor, self._judges, matches, encoded or self._dummy, credentials.password
+        )
+        judged.addBoth(self._judged)
+        # Without a hash of its own an entry has no right password, whatever the dummy says.
+        return judged.addCallback(lambda right: _outcome(principal, right and encoded is not None))
+
+    def _judged(self, result: bool | Failure) -> bool | Failure:
+        self._waiting -= 1
+        if isinstance(result, Failure) and isinstance(result.value, Unjudged):
+            raise Unavailable(f"a password could not be judged: {result.value}")
+        return result
+
+    def _look(self) -> Signature | str:
+        try:
+            return _signature(os.stat(self._path))
+        except OSError as wrong:
+            return f"cannot be read: {wrong.strerror}"
+
+    def _poll(self) -> None:
+        self._call = self._reactor.callLater(POLL, self._poll)
+        seen, before = self._look(), self._seen
+        self._seen = seen
+        # A file that is written in place is left alone until it rests; a renamed one is complete at once.
+        resting = seen == before or _inode(seen) != _inode(before)
+        if seen != self._loaded and resting and not self._busy:
+            self._reload(seen)
+
+    def _reload(self, seen: Signature | str) -> None:
+        self._loaded = seen
+        if not isinstance(seen, str) and seen[2] > LARGE:
+            self._busy = True
+            reading = deferToThreadPool(self._reactor, self._readers, self._attempt)
+            reading.addCallback(self._take)
+            reading.addErrback(self._fault)
+        else:
+            self._take(self._attempt())
+
+    def _attempt(self) -> tuple[Roll, Signature, str] | SettingsError:
+        """Read the file; runs in a thread when it is large, so it changes nothing of ours."""
+        try:
+            roll, signature = _read(self._path, self._reading)
+        except SettingsError as wrong:
+            return wrong
+        return roll, signature, dummy_hash(roll.hashes.values())
+
+    def _take(self, result: tuple[Roll, Signature, str] | SettingsError) -> None:
+        self._busy = False
+        if isinstance(result, SettingsError):
+            self._good = False
+            kept = "last good" if self._roll is not None else "none"
+            for problem in result.problems:
+                self._log.error("directory_broken", file=str(self._path), kept=kept, problem=str(problem))
+            return
+        self._roll, self._loaded, self._dummy = result
+        self._good = True
+        count = len(self._roll.principals)
+        self._log.notice("directory_read", file=str(self._path), principals=count)
+
+    def _fault(self, failure: Failure) -> None:
+        self._busy = False
+        self._good = False
+        self._log.error("directory_fault", file=str(self._path), fault=failure.getTraceback())
+
+
+def _inode(seen: Signature | str | None) -> object:
+    return seen[3:] if isinstance(seen, tuple) else seen
+
+
+def _outcome(principal: Principal | None, right: bool) -> Verified | Denied:
+    if principal is None:
+        return Denied("unknown_login")
+    if not right:
+        return Denied("wrong_password")
+    return Denied("disabled") if principal.disabled else Verified(principal.name)
+
+
+def _unavailable(path: Path) -> Unavailable:
+    return Unavailable(f"no good directory was read from {path} yet")

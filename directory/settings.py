@@ -1,0 +1,108 @@
+"""The settings section ``directory``, and the one place that opens a directory.
+
+Knows the names and defaults of the section and which kind stands for which directory. Must not know how any
+of them finds its answers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from directory.address import Rules, parse_domain
+from directory.drafts import Reading
+from directory.file import FileDirectory
+from directory.identity import Directory
+from directory.ownership import DomainAliases
+from sidecar.settings import duration
+
+
+@dataclass(frozen=True, slots=True)
+class FileSettings:
+    """Where the embedded directory is kept."""
+
+    path: Path = field(
+        default=Path("/etc/submitward/directory.yaml"),
+        metadata={"help": "the file that lists every principal"},
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class DomainSettings:
+    """One domain; its aliases are the domains in which every address of it exists as well."""
+
+    aliases: tuple[str, ...] = field(
+        default=(), metadata={"parse": parse_domain, "help": "domains that stand for this one"}
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class TermsSettings:
+    """Whether terms must be accepted before mail is taken."""
+
+    required: bool = field(default=False, metadata={"help": "an entry without terms_accepted has not"})
+    url: str = field(default="", metadata={"help": "where terms can be accepted; shown in the refusal"})
+
+
+@dataclass(frozen=True, slots=True)
+class CacheSettings:
+    """How long answers of a directory that answers later are kept (the file directory needs none)."""
+
+    ttl: float = field(
+        default=60.0, metadata={"parse": duration, "help": "how long a principal is remembered"}
+    )
+    negative_ttl: float = field(
+        default=10.0, metadata={"parse": duration, "help": "how long an absent principal is remembered"}
+    )
+    stale: float = field(
+        default=3600.0,
+        metadata={
+            "parse": duration,
+            "help": "how long after that it still answers while the directory is away",
+        },
+    )
+    entries: int = field(default=10_000, metadata={"help": "how many answers are remembered"})
+
+    def __post_init__(self) -> None:
+        if self.entries < 1:
+            raise ValueError("entries is 1 or more")
+
+
+@dataclass(frozen=True, slots=True)
+class DirectorySettings:
+    """The section ``directory``."""
+
+    kind: Literal["file"] = field(default="file", metadata={"help": "where principals are listed"})
+    file: FileSettings = field(default_factory=FileSettings)
+    domains: dict[str, DomainSettings] = field(
+        default_factory=dict, metadata={"parse_key": parse_domain, "help": "domains that have aliases"}
+    )
+    addresses: Rules = field(default_factory=Rules)
+    terms: TermsSettings = field(default_factory=TermsSettings)
+    cache: CacheSettings = field(default_factory=CacheSettings)
+
+    def __post_init__(self) -> None:
+        owner: dict[str, str] = {}
+        for domain, entry in self.domains.items():
+            for alias in entry.aliases:
+                if alias in self.domains:
+                    raise ValueError(f"{alias} is an alias of {domain} and cannot stand under domains itself")
+                if alias in owner:
+                    raise ValueError(f"{alias} is listed twice as an alias: of {owner[alias]} and {domain}")
+                owner[alias] = domain
+
+    @property
+    def domain_aliases(self) -> DomainAliases:
+        """The aliases of each domain, as ownership.expand takes them."""
+        return {domain: entry.aliases for domain, entry in self.domains.items()}
+
+    @property
+    def reading(self) -> Reading:
+        """What turns the lines of a directory into principals."""
+        return Reading(self.domain_aliases, self.addresses, self.terms.required, self.terms.url)
+
+
+def open_directory(settings: DirectorySettings, *, reactor: Any, log: Any) -> Directory:
+    """The directory that `settings` name, not started yet; never raises for an unreadable file."""
+    return FileDirectory(settings.file.path, settings.reading, reactor=reactor, log=log)
