@@ -1,83 +1,33 @@
-"""Listeners: where a sidecar is reached, and who may.
+"""Listeners: where a sidecar is reached, who may, and the sockets behind it.
 
-Knows addresses, modes, groups and allow-lists. Must not know sockets, Twisted, nor any protocol.
+Knows the section `listen` and how listeners find their sockets, bound here or inherited. Must not know
+Twisted, nor any protocol.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import ipaddress
+import os
+import socket
+from collections.abc import MutableMapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
-IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+from sidecar import inheritance
+from sidecar.binding import ListenError, bind_tcp, bind_unix, identity
+from sidecar.endpoints import (
+    IPNetwork,
+    parse_address,
+    parse_door,
+    parse_local_address,
+    parse_mode,
+    parse_network,
+    split_host_port,
+)
 
-BACKLOG = 4096  # a UNIX connect fails at once when the queue is full, and master starts many smtpd at once
-LONGEST_PATH = 107  # octets, unix(7)
-DOORS = ("policyd", "saslauthd", "milter")
-
-
-def parse_address(text: str) -> str:
-    """The normal form of ``unix:/path``, ``127.0.0.1:port`` or ``[::1]:port``. Raises ValueError."""
-    if text.startswith("unix:"):
-        return "unix:" + _parse_path(text[5:])
-    host, port = split_host_port(text)
-    return f"[{host}]:{port}" if host.version == 6 else f"{host}:{port}"
-
-
-def split_host_port(text: str) -> tuple[IPAddress, int]:
-    """Address and port of ``127.0.0.1:10` or ``[::1]:10``; ``localhost`` is 127.0.0.1. Raises ValueError."""
-    host, colon, port = text.rpartition(":")
-    if not colon or not (port.isascii() and port.isdigit()) or len(port) > 5 or int(port) > 65535:
-        raise ValueError(f"{text!r} is no address; write unix:/path, 127.0.0.1:10040 or '[::1]:10040'")
-    if host.startswith("[") and host.endswith("]"):
-        host = host[1:-1]
-    try:
-        return ipaddress.ip_address("127.0.0.1" if host == "localhost" else host), int(port)
-    except ValueError:
-        raise ValueError(f"{host!r} is no IP address; names are not looked up here") from None
-
-
-def parse_local_address(text: str) -> str:
-    """Like `parse_address`, and refuses what other hosts could reach."""
-    address = parse_address(text)
-    if not address.startswith("unix:") and not split_host_port(address)[0].is_loopback:
-        raise ValueError(f"{text} can be reached by other hosts; use 127.0.0.1, '[::1]' or unix:/path")
-    return address
-
-
-def parse_mode(text: str) -> int:
-    """A socket's mode from octal digits as chmod(1) takes them. Raises ValueError."""
-    if not (text.isascii() and text.isdigit() and set(text) <= set("01234567") and len(text) <= 4):
-        raise ValueError(f"{text!r} is no mode; write it in octal, 0660")
-    mode = int(text, 8)
-    if mode & 0o7002:
-        raise ValueError(f"{text} opens the socket to every local user; use 0660 and group: postfix")
-    return mode
-
-
-def parse_network(text: str) -> IPNetwork:
-    """A network in CIDR form, or one address. Raises ValueError."""
-    try:
-        return ipaddress.ip_network(text)
-    except ValueError as error:
-        raise ValueError(f"{error}; write 192.0.2.0/24 or 192.0.2.7") from None
-
-
-def _parse_door(text: str) -> str:
-    if text not in DOORS:
-        raise ValueError(f"unknown sidecar; allowed: {', '.join(DOORS)}")
-    return text
-
-
-def _parse_path(path: str) -> str:
-    if not path.startswith("/"):
-        raise ValueError(f"unix:{path}: the path must be absolute")
-    if len(path.encode()) > LONGEST_PATH:
-        raise ValueError(
-            f"unix:{path} has {len(path.encode())} octets; a socket's path ends at {LONGEST_PATH}"
-        )
-    return path
+__all__ = ["Held", "Listen", "ListenError", "Listener", "bind", "hold", "sockets"]
 
 
 @dataclass(frozen=True)
@@ -155,7 +105,7 @@ class Listen:
         default_factory=dict,
         metadata={
             "parse": parse_local_address,
-            "parse_key": _parse_door,
+            "parse_key": parse_door,
             "help": "counters for Prometheus, per sidecar (policyd, saslauthd, milter); off without it",
         },
     )
@@ -167,3 +117,67 @@ class Listen:
             if address in seen and not address.endswith(":0"):
                 raise ValueError(f"{address} is listened on twice")
             seen.add(address)
+
+
+@dataclass(frozen=True)
+class Held:
+    """An open listening socket. `made` (device, inode) is the socket's file when this process made it."""
+
+    listener: Listener
+    socket: socket.socket
+    made: tuple[int, int] | None = None
+
+    def release(self) -> None:
+        """Unlink the file if it is still ours, then close; the other way round it might be a successor's."""
+        with contextlib.suppress(OSError):
+            if self.made is not None and identity(self.listener.path) == self.made:
+                os.unlink(self.listener.path)
+        self.socket.close()
+
+
+def bind(listener: Listener) -> socket.socket:
+    """A listening, non-blocking, non-inheritable socket. Raises ListenError.
+
+    A live socket is never taken away from whoever listens there; a dead one is replaced.
+    """
+    try:
+        if listener.is_unix:
+            bound = bind_unix(listener.path, listener.mode, listener.group)
+        else:
+            bound = bind_tcp(*split_host_port(listener.address))
+    except OSError as error:
+        reason = "another process listens there" if error.errno == errno.EADDRINUSE else error.strerror
+        raise ListenError(f"{listener.address}: {reason}") from None
+    bound.setblocking(False)
+    return bound
+
+
+def hold(listener: Listener) -> Held:
+    """Bind a listener, and remember whose file the socket is. Raises ListenError."""
+    bound = bind(listener)
+    return Held(listener, bound, identity(listener.path) if listener.is_unix else None)
+
+
+def sockets(name: str, listeners: tuple[Listener, ...], environ: MutableMapping[str, str]) -> list[Held]:
+    """A socket for each listener: inherited under `name` when there is one at its address, else bound here.
+
+    LISTEN_PID, LISTEN_FDS and LISTEN_FDNAMES leave `environ`. Raises ListenError, with nothing left open.
+    """
+    with contextlib.ExitStack() as undo:
+        inherited = inheritance.take(name, environ)
+        for socket_ in inherited.values():
+            socket_.setblocking(False)
+            undo.callback(socket_.close)
+        held: list[Held] = []
+        pairs = [(listener, inherited.pop(inheritance.key(listener.address), None)) for listener in listeners]
+        if inherited:
+            known = ", ".join(listener.address for listener in listeners) or "nothing"
+            given = ", ".join(inherited)
+            raise ListenError(f"inherited socket {given} is no listener; listen.{name} has {known}")
+        if not pairs:
+            raise ListenError(f"there is nothing to listen on: listen.{name} is empty")
+        for listener, found in pairs:
+            held.append(Held(listener, found) if found else hold(listener))
+            undo.callback(held[-1].release)
+        undo.pop_all()
+        return held

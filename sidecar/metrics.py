@@ -1,13 +1,17 @@
 """Counters and states for Prometheus, served on loopback or a UNIX socket only.
 
-Knows prometheus_client. Must not know what is counted; no address and no login may become a label.
+Knows prometheus_client and the page it is read from. Must not know what is counted; no address and no login
+may become a label.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import prometheus_client
+
+from sidecar.listen import Held
 
 PREFIX = "submitward_"
 MOST_LABELS = 500  # combinations per counter; what comes after them is counted as "other"
@@ -46,10 +50,37 @@ class Metrics:
 
     def counter(self, name: str, help: str, *labels: str) -> Counter:
         """A counter ``submitward_<name>_total``."""
-        return Counter(
-            prometheus_client.Counter(PREFIX + name, help, labels, registry=self.registry), len(labels)
-        )
+        counter = prometheus_client.Counter(PREFIX + name, help, labels, registry=self.registry)
+        return Counter(counter, len(labels))
 
     def gauge(self, name: str, help: str, function: Callable[[], float]) -> None:
         """A value ``submitward_<name>`` that `function` tells when it is asked for."""
         prometheus_client.Gauge(PREFIX + name, help, registry=self.registry).set_function(function)
+
+    def page(self) -> bytes:
+        """Everything in Prometheus' text format."""
+        return prometheus_client.generate_latest(self.registry)
+
+
+def serve(reactor: Any, held: Held, metrics: Metrics, state: Callable[[], str]) -> Any:
+    """Serve ``/metrics``, and ``/state`` as one line of text, on a held socket; returns the port."""
+    from twisted.web.resource import Resource
+    from twisted.web.server import Site
+
+    class Page(Resource):
+        isLeaf = True
+
+        def __init__(self, kind: str, content: Callable[[], bytes]) -> None:
+            super().__init__()  # type: ignore[no-untyped-call]
+            self._kind = kind
+            self._content = content
+
+        def render_GET(self, request: Any) -> bytes:
+            request.setHeader(b"content-type", self._kind.encode())
+            return self._content()
+
+    root: Any = Resource()  # type: ignore[no-untyped-call]
+    root.putChild(b"metrics", Page(prometheus_client.CONTENT_TYPE_LATEST, metrics.page))
+    root.putChild(b"state", Page("text/plain; charset=utf-8", lambda: (state() + "\n").encode()))
+    site: Any = Site(root)  # type: ignore[no-untyped-call]
+    return reactor.adoptStreamPort(held.socket.fileno(), held.socket.family, site)
