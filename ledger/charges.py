@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from ledger.blocks import Block
-from ledger.limits import Limit, Standing
+from ledger.limits import AMOUNT_MAX, Limit, Standing
 
 LAPSE = 3600.0  # seconds after which an unsettled reservation is given back
 LAPSED_KEPT = 86400.0  # seconds for which a lapsed one can still be settled, which charges it anew
@@ -51,6 +51,24 @@ class Amounts:
     messages: int = 1
     recipients: int = 0
     bytes: int = 0
+
+    def bounded(self) -> Amounts:
+        """The same, each from 0 to AMOUNT_MAX: clients declare sizes, and sums must not overflow."""
+        if (
+            0 <= self.messages <= AMOUNT_MAX
+            and 0 <= self.recipients <= AMOUNT_MAX
+            and 0 <= self.bytes <= AMOUNT_MAX
+        ):
+            return self
+        return Amounts(*(min(max(0, n), AMOUNT_MAX) for n in (self.messages, self.recipients, self.bytes)))
+
+    def over(self, other: Amounts) -> Amounts:
+        """What this has over `other`, nothing being less than 0."""
+        return Amounts(
+            max(0, self.messages - other.messages),
+            max(0, self.recipients - other.recipients),
+            max(0, self.bytes - other.bytes),
+        )
 
 
 #: One limit to hold: the subject that pays, the limit, and whether it refuses or only counts.

@@ -75,7 +75,7 @@ class ModelLedger:
         *,
         final: bool = False,
     ) -> Admitted | Refused:
-        now = self._begin()
+        now, amounts = self._begin(), amounts.bounded()
         known = self._charges.get(charge)
         if known and known.state in ("reserved", "settled") and known.amounts == amounts:
             return Admitted(self._standings(limits, now))
@@ -94,14 +94,13 @@ class ModelLedger:
         return Admitted(self._standings(limits, now))
 
     async def settle(self, charge: ChargeId, amounts: Amounts) -> Admitted | Refused:
-        now = self._begin()
+        now, amounts = self._begin(), amounts.bounded()
         known = self._charges.get(charge)
         if known is None:
             return Admitted(())
         if known.state in ("refunded", "settled"):
             return Admitted(self._standings(known.limits, now))
-        before = known.amounts if known.state == "reserved" else Amounts(0, 0, 0)
-        over = Amounts(*(max(0, real - old) for real, old in zip(_each(amounts), _each(before), strict=True)))
+        over = amounts.over(known.amounts if known.state == "reserved" else Amounts(0, 0, 0))
         failing = self._failing(known.limits, amounts, over, now)
         if failing:
             self._lapse(known, now)
@@ -288,7 +287,3 @@ class ModelLedger:
 
 def _counter(held: Held) -> Counter:
     return held[0], held[1].unit, held[1].window
-
-
-def _each(amounts: Amounts) -> tuple[int, int, int]:
-    return amounts.messages, amounts.recipients, amounts.bytes

@@ -1,0 +1,92 @@
+"""The register of the SQLite ledger: blocks, their tombstones, and who did what.
+
+Knows how blocks and the audit trail are kept. Must not know counters or transactions, nor what time it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from ledger.blocks import Block
+from ledger.charges import ENDED_BLOCK_KEPT
+from ledger.schema import Connection
+
+_COLUMNS = "id, subject, extent, author, reason, contact, start, until, version"
+_KEEP = """INSERT INTO blocks (id, subject, extent, author, reason, contact, start, until, version)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET subject = excluded.subject,
+    extent = excluded.extent, author = excluded.author, reason = excluded.reason,
+    contact = excluded.contact, start = excluded.start, until = excluded.until, version = excluded.version"""
+
+
+@dataclass(frozen=True, slots=True)
+class Tombstone:
+    """A block that was kept once, and who lifted it when (epoch seconds; None while it isn't lifted)."""
+
+    block: Block
+    lifted: float | None
+    lifted_by: str | None
+    lifted_why: str | None
+
+
+class Register:
+    """Blocks and the audit trail, within the caller's transaction. `new_id` gives short random ids."""
+
+    def __init__(self, connection: Connection, new_id: Callable[[], str]) -> None:
+        self._execute = connection.execute
+        self._new_id = new_id
+        self.now = 0.0
+
+    def current(self) -> tuple[Block, ...]:
+        """Every block that is not lifted, without those that ended a day ago or more."""
+        since = self.now - ENDED_BLOCK_KEPT
+        rows = self._execute(
+            f"SELECT {_COLUMNS} FROM blocks WHERE lifted IS NULL AND (until IS NULL OR until > ?)"  # noqa: S608
+            " ORDER BY start, id",
+            (since,),
+        )
+        return tuple(Block(*row) for row in rows)
+
+    def history(self) -> tuple[Tombstone, ...]:
+        """Every block there ever was, ended and lifted ones too, oldest first."""
+        rows = self._execute(
+            f"SELECT {_COLUMNS}, lifted, lifted_by, lifted_why FROM blocks ORDER BY start, id"  # noqa: S608
+        )
+        return tuple(Tombstone(Block(*row[:9]), *row[9:]) for row in rows)
+
+    def keep(self, block: Block) -> Block:
+        """Keep a block: a known id is changed, and its version grows; else it is a new one."""
+        row = self._execute("SELECT version, lifted FROM blocks WHERE id = ?", (block.id,)).fetchone()
+        if row and row[1] is None:
+            block = replace(block, version=row[0] + 1)
+        elif row or not block.id:
+            block = replace(block, id=self._unused_id(), version=1)
+        values = (block.id, block.subject, block.extent, block.author, block.reason, block.contact)
+        self._execute(_KEEP, (*values, block.start, block.end, block.version))
+        self.note(block.author, "block", block.subject, block.id, block.reason)
+        return block
+
+    def _unused_id(self) -> str:
+        while True:
+            new = self._new_id()
+            if not self._execute("SELECT 1 FROM blocks WHERE id = ?", (new,)).fetchone():
+                return new
+
+    def lift(self, block_id: str, author: str, reason: str) -> bool:
+        """Lift a block, leaving its tombstone. False when there is none such or it is lifted already."""
+        row = self._execute(
+            "UPDATE blocks SET lifted = ?, lifted_by = ?, lifted_why = ?, version = version + 1"
+            " WHERE id = ? AND lifted IS NULL RETURNING subject",
+            (self.now, author, reason, block_id),
+        ).fetchone()
+        if row is None:
+            return False
+        self.note(author, "lift", row[0], block_id, reason)
+        return True
+
+    def note(self, author: str, action: str, subject: str, block: str, reason: str) -> None:
+        """Write who did what into the audit trail."""
+        self._execute(
+            "INSERT INTO audit (at, author, action, subject, block, reason) VALUES (?, ?, ?, ?, ?, ?)",
+            (self.now, author, action, subject, block, reason),
+        )

@@ -1,0 +1,56 @@
+"""How the values of a charge lie in the columns of the SQLite ledger.
+
+Knows the written form of limits, takings and text. Must not know SQL, or what the values are for.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from functools import lru_cache
+
+from ledger.charges import Held
+from ledger.limits import Limit
+
+Taking = tuple[int, int, int]  # which of the counters of the charge's limits, sub-window, amount
+
+
+@lru_cache(maxsize=4096)
+def encode_limits(limits: tuple[Held, ...]) -> str:
+    """Limits as text; the same few tuples come again and again."""
+    return json.dumps([(s, limit.amount, limit.unit, limit.window, enforce) for s, limit, enforce in limits])
+
+
+@lru_cache(maxsize=4096)
+def decode_limits(text: str) -> tuple[Held, ...]:
+    """The limits in a text that `encode_limits` made."""
+    return tuple(
+        (s, Limit(amount, unit, window), enforce) for s, amount, unit, window, enforce in json.loads(text)
+    )
+
+
+def encode_takings(takings: Iterable[Taking]) -> str:
+    """Takings as text: three numbers each."""
+    return ";".join([f"{index} {bucket} {amount}" for index, bucket, amount in takings])
+
+
+def decode_takings(text: str) -> list[Taking]:
+    """The takings in a text that `encode_takings` made."""
+    numbers = (part.split() for part in text.split(";") if part)
+    return [(int(index), int(bucket), int(amount)) for index, bucket, amount in numbers]
+
+
+def write(text: str) -> str | bytes:
+    """Text as it can be stored: what is no UTF-8 (a sender with lone surrogates) goes in as bytes."""
+    if text.isascii():
+        return text
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogatepass")
+    return text
+
+
+def read(stored: str | bytes) -> str:
+    """The text that `write` stored."""
+    return stored if isinstance(stored, str) else stored.decode("utf-8", "surrogatepass")

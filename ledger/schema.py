@@ -1,0 +1,89 @@
+"""The tables of the SQLite ledger, and how an empty file becomes one.
+
+Knows the SQL of the tables and their version. Must not know what is charged, or how a file is opened.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+APPLICATION_ID = 0x53574C47  # "SWLG", PRAGMA application_id: tells our file from any other database
+VERSION = 1  # PRAGMA user_version
+
+
+class Connection(Protocol):
+    """What is used of a database connection (sqlite3.Connection has it)."""
+
+    def execute(self, sql: str, parameters: Any = ..., /) -> Any:
+        """Run one statement; gives a cursor."""
+
+
+class WrongSchema(Exception):
+    """The file is a database, but none that this version can keep a ledger in."""
+
+
+TABLES = (
+    # one row. generation moves when something that others hold has changed; era when takings were moved;
+    # booted and shift say what time it is (ledger.clock)
+    """CREATE TABLE meta (
+        one INTEGER PRIMARY KEY CHECK (one = 1), generation INTEGER NOT NULL, era INTEGER NOT NULL,
+        booted TEXT NOT NULL, shift REAL NOT NULL)""",
+    # what was taken, by sub-window. A limit's amount is no part of the key, so changing it keeps the count
+    """CREATE TABLE used (
+        subject TEXT NOT NULL, unit TEXT NOT NULL, window INTEGER NOT NULL, bucket INTEGER NOT NULL,
+        amount INTEGER NOT NULL, PRIMARY KEY (subject, unit, window, bucket)) WITHOUT ROWID""",
+    # what was in a sub-window later than bound when era began now lies in bound (-1: nowhere, a reset)
+    """CREATE TABLE moves (
+        era INTEGER PRIMARY KEY, subject TEXT NOT NULL, unit TEXT NOT NULL, window INTEGER NOT NULL,
+        bound INTEGER NOT NULL, at REAL NOT NULL)""",
+    # a charge and its submission record; the greatest id is the newest. due is when it lapses or goes
+    """CREATE TABLE charges (
+        id INTEGER PRIMARY KEY, mta TEXT NOT NULL, queue_id TEXT NOT NULL, instance TEXT NOT NULL,
+        state INTEGER NOT NULL, due REAL NOT NULL, era INTEGER NOT NULL, principal TEXT, sender TEXT,
+        messages INTEGER NOT NULL, recipients INTEGER NOT NULL, bytes INTEGER NOT NULL,
+        limits TEXT NOT NULL, takings TEXT NOT NULL, UNIQUE (mta, queue_id, instance))""",
+    "CREATE INDEX charges_due ON charges (due)",
+    """CREATE TABLE blocks (
+        id TEXT PRIMARY KEY, subject TEXT NOT NULL, extent TEXT NOT NULL, author TEXT NOT NULL,
+        reason TEXT NOT NULL, contact TEXT NOT NULL, start REAL NOT NULL, until REAL,
+        version INTEGER NOT NULL, lifted REAL, lifted_by TEXT, lifted_why TEXT)""",
+    """CREATE TABLE audit (
+        id INTEGER PRIMARY KEY, at REAL NOT NULL, author TEXT NOT NULL, action TEXT NOT NULL,
+        subject TEXT NOT NULL, block TEXT NOT NULL, reason TEXT NOT NULL)""",
+    "INSERT INTO meta VALUES (1, 1, 0, '', 0)",
+    f"PRAGMA application_id = {APPLICATION_ID}",
+    f"PRAGMA user_version = {VERSION}",
+)
+
+
+def prepare(connection: Connection) -> None:
+    """Make the tables in an empty database, accept our own, refuse any other (WrongSchema).
+
+    One transaction, so that two processes that start at once make them once.
+    """
+    if _version(connection) == VERSION:
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        if _version(connection) != VERSION:
+            for statement in TABLES:
+                connection.execute(statement)
+        connection.execute("COMMIT")
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+
+
+def _version(connection: Connection) -> int:
+    """0 for an empty database, else its version."""
+    application = connection.execute("PRAGMA application_id").fetchone()[0]
+    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    if application == APPLICATION_ID:
+        if version > VERSION:
+            raise WrongSchema(
+                f"it was made by a newer Submitward (schema {version}, this one knows {VERSION})"
+            )
+        return version
+    if connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+        raise WrongSchema("it is another program's database")
+    return 0
