@@ -1,0 +1,247 @@
+"""One request from question to verdict: asks the directory and the ledger for what judgement needs.
+
+Knows when which store is asked, and answers without awaiting when memory has it all. Must not know the wire,
+connections or deadlines: whoever awaits may cancel, and what was not answered then counts as unavailable.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from secrets import token_hex
+from typing import Any, Literal
+
+from twisted.internet.defer import CancelledError, Deferred
+
+from directory.identity import Directory, Principal, Question
+from directory.identity import Unavailable as DirectoryUnavailable
+from ledger.blocks import Block, Blocklist
+from ledger.charges import Admitted, ChargeId, Ledger, Refused
+from policyd.facts import AWAY, Away, Charge, Context, Facts, Inquiry, Rules, Verdict
+from policyd.inquiry import plan
+from policyd.memory import Reservations, Standings, Transactions
+from policyd.restrictions import conclude, decide
+from policyd.settlements import Settlements, ask
+from policyd.spending import Outcome
+from policyd.wire import Request
+
+Found = Principal | Away | None
+Later = Coroutine[Deferred[Any], Any, Verdict]
+_RELEASES_UNSETTLED = 20  # reservations given back before we say that END-OF-MESSAGE never comes
+_HOUR = 3600.0
+FIRST_BLOCKS = 1.0  # seconds after the start in which a request waits for the blocks
+
+
+class Judge:
+    """Judges requests by `rules`, which may be exchanged at any time, as may `directory` and `ledger`."""
+
+    def __init__(
+        self,
+        rules: Rules,
+        directory: Directory,
+        ledger: Ledger,
+        *,
+        reactor: Any,
+        log: Any,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.rules = rules
+        self.directory = directory
+        self.settlements = Settlements(ledger, reactor=reactor, log=log)
+        self.blocks: Blocklist | None = None
+        self.ended = 0  # END-OF-MESSAGE requests seen
+        self._ledger = ledger
+        self._transactions = Transactions()
+        self._standings = Standings()
+        self._reservations = Reservations()
+        self._released = 0
+        self._warned = -_HOUR
+        self._waiting: list[Deferred[None]] | None = None  # requests that came before the blocks were read
+        self._reactor = reactor
+        self._log = log
+        self._clock = clock
+        self._watch(ledger)
+
+    @property
+    def ledger(self) -> Ledger:
+        """Where charges go."""
+        return self._ledger
+
+    @ledger.setter
+    def ledger(self, ledger: Ledger) -> None:
+        self._ledger = self.settlements.ledger = ledger
+        self._watch(ledger)
+
+    def _watch(self, ledger: Ledger) -> None:
+        def changed(generation: int, blocks: tuple[Block, ...]) -> None:
+            if ledger is self._ledger:
+                self.blocks = Blocklist(blocks)
+                self._standings.clear()
+                self._open()
+
+        ledger.watch(changed)
+
+    def start(self) -> None:
+        """Begin. For a moment requests wait for the first reading of the blocks; after that they are deferred."""
+        self._waiting = []
+        self._reactor.callLater(FIRST_BLOCKS, self._open)
+        self.directory.start()
+        self.ledger.start()
+
+    def _open(self) -> None:
+        waiting, self._waiting = self._waiting, None
+        for waiter in waiting or ():
+            waiter.callback(None)
+
+    def forget_standings(self) -> None:
+        """The plans have changed: what was held of them means nothing any more."""
+        self._standings.clear()
+
+    def judge(self, request: Request, context: Context, mta: str) -> Verdict | Later:
+        """The verdict; awaitable only when a store has to be waited for."""
+        if self._waiting is not None and self.blocks is None:
+            return self._when_open(request, context, mta)
+        inquiry = plan(request, context)
+        if inquiry.state == "END-OF-MESSAGE":
+            self.ended += 1
+        found = self._who(inquiry.questions)
+        if found is None or found is AWAY or isinstance(found, Principal):
+            return self._with(request, inquiry, mta, found)
+        return self._when_found(request, inquiry, mta, found)
+
+    async def _when_open(self, request: Request, context: Context, mta: str) -> Verdict:
+        if self._waiting is not None:
+            waiter: Deferred[None] = Deferred()
+            self._waiting.append(waiter)
+            await waiter
+        verdict = self.judge(request, context, mta)
+        return verdict if isinstance(verdict, Verdict) else await verdict
+
+    async def _when_found(
+        self, request: Request, inquiry: Inquiry, mta: str, finding: Awaitable[Found]
+    ) -> Verdict:
+        verdict = self._with(request, inquiry, mta, await finding)
+        return verdict if isinstance(verdict, Verdict) else await verdict
+
+    def _who(self, questions: tuple[Question, ...]) -> Found | Awaitable[Found]:
+        for asked, question in enumerate(questions, 1):
+            try:
+                found = self.directory.look_up(question)
+            except DirectoryUnavailable:
+                return AWAY
+            if isinstance(found, Principal):
+                return found
+            if found is not None:
+                return self._who_later(found, questions[asked:])
+        return None
+
+    async def _who_later(self, finding: Awaitable[Principal | None], others: tuple[Question, ...]) -> Found:
+        try:
+            found = await finding
+        except (DirectoryUnavailable, CancelledError):
+            return AWAY
+        if found is not None:
+            return found
+        next_found = self._who(others)
+        if next_found is None or next_found is AWAY or isinstance(next_found, Principal):
+            return next_found
+        return await next_found
+
+    def _with(self, request: Request, inquiry: Inquiry, mta: str, found: Found) -> Verdict | Later:
+        facts = self._facts(request, inquiry, mta, found)
+        verdict = decide(request, inquiry, facts, self.rules)
+        if verdict.charge is not None:
+            return self._charge(request, inquiry, facts, verdict, verdict.charge)
+        if facts.judged:  # what was reserved at DATA is refused at its end
+            self.abandon(mta, request)
+        self._note(request, inquiry, mta, verdict)
+        return verdict
+
+    async def _charge(
+        self, request: Request, inquiry: Inquiry, facts: Facts, verdict: Verdict, charge: Charge
+    ) -> Verdict:
+        rules, mta = self.rules, facts.mta
+        outcome = await (
+            self._settle(charge_id(request, mta), charge)
+            if inquiry.state == "END-OF-MESSAGE"
+            else self._reserve(charge_id(request, mta, by=rules.charge), charge, final=rules.charge == "rcpt")
+        )
+        if verdict.principal is not None and outcome is not AWAY and rules.mode("limits") == "enforce":
+            self._standings.learn(verdict.principal.subject, outcome, facts.now)
+        verdict = conclude(request, inquiry, facts, rules, verdict, outcome)
+        self._note(request, inquiry, mta, verdict)
+        return verdict
+
+    async def _reserve(self, charge_id: ChargeId, charge: Charge, *, final: bool) -> Outcome:
+        known = self._reservations.get(charge_id)
+        if known is None and not final:
+            self._reservations.set(charge_id, False)  # it may be taken and the answer be lost
+        asked = self._ledger.reserve(charge_id, charge.submission, charge.amounts, charge.limits, final=final)
+        outcome = await ask(asked)
+        if isinstance(outcome, Admitted) and not final:
+            self._reservations.set(charge_id, True)
+        elif isinstance(outcome, Refused) and known is None:
+            self._reservations.drop(charge_id)
+        return outcome
+
+    async def _settle(self, charge_id: ChargeId, charge: Charge) -> Outcome:
+        outcome = await ask(self._ledger.settle(charge_id, charge.amounts))
+        self._reservations.drop(charge_id)
+        if outcome is AWAY:
+            self.settlements.add(charge_id, charge.amounts)
+        return outcome
+
+    def _note(self, request: Request, inquiry: Inquiry, mta: str, verdict: Verdict) -> None:
+        if inquiry.state == "RCPT" and verdict.found is None and verdict.principal is not None:
+            most = self._most_recipients(verdict.principal)
+            self._transactions.add(mta, request.instance, request.recipient, most)
+
+    def abandon(self, mta: str, request: Request) -> None:
+        """The transaction of `request` is over: what it reserved and did not settle is given back."""
+        self._transactions.forget(mta, request.instance)
+        abandoned = charge_id(request, mta)
+        if self._reservations.drop(abandoned) is not None and abandoned not in self.settlements:
+            self.settlements.release(abandoned, self._given_back)
+
+    def _given_back(self, was_there: bool) -> None:
+        self._released += was_there
+        now = self._clock()
+        if self.ended or self._released < _RELEASES_UNSETTLED or now - self._warned < _HOUR:
+            return
+        self._warned = now
+        self._log.warning(
+            "stage",
+            reason="END-OF-MESSAGE never arrives: every reservation is given back and limits do not hold",
+            advice="add check_policy_service to smtpd_end_of_data_restrictions, or set policy.charge: rcpt",
+        )
+
+    def _facts(self, request: Request, inquiry: Inquiry, mta: str, found: Found) -> Facts:
+        now = self._clock()
+        recipients, first, judged = 1, True, False
+        standings = self._standings.of(found.subject, now) if isinstance(found, Principal) else ()
+        if inquiry.state == "RCPT":
+            recipients, first = self._transactions.count(mta, request.instance, request.recipient)
+        elif inquiry.state:
+            recipients = self._transactions.size(mta, request.instance)
+        if inquiry.state == "END-OF-MESSAGE":
+            judged = self._reservations.get(charge_id(request, mta)) is True
+        return Facts(now, mta, found, self.blocks, recipients, first, standings, judged)
+
+    def _most_recipients(self, principal: Principal) -> int:
+        """How many recipients of a transaction can matter: one more than a message may have."""
+        limits = self.rules.plans.get(principal.plan, ())
+        per_message = [limit.amount for limit in limits if not limit.window and limit.unit == "recipients"]
+        return 1 + min(per_message, default=0)
+
+
+def charge_id(request: Request, mta: str, *, by: Literal["data", "rcpt"] = "data") -> ChargeId:
+    """What a repeat of `request` has in common with it. Nameless requests (not Postfix's) repeat nothing."""
+    instance = request.instance
+    if not instance and (by == "rcpt" or not request.queue_id):
+        instance = f"nameless.{token_hex(8)}"
+    if by == "data":
+        return ChargeId(mta, instance, request.queue_id)
+    recipient = request.recipient.encode("utf-8", "backslashreplace")
+    name = recipient.decode() if len(recipient) <= 255 else hashlib.sha256(recipient).hexdigest()
+    return ChargeId(mta, instance, name)

@@ -1,0 +1,116 @@
+"""What policyd remembers between requests, and forgets without harm.
+
+Knows recipients of open transactions, last known standings and unsettled reservations, all bounded. Must not
+know stores or protocols: whatever is forgotten here is asked for again, or found by the ledger.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Generic, TypeVar
+
+from ledger.charges import Admitted, ChargeId, Refused
+from ledger.limits import Standing
+
+MOST = 10_000  # entries of each kind
+STANDING_KEPT = 60.0  # seconds: a reservation that lapses elsewhere moves no generation
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class Bounded(Generic[K, V]):
+    """A dictionary of at most `most` entries, that drops the one that was set or read the longest ago."""
+
+    def __init__(self, most: int = MOST) -> None:
+        self._most = most
+        self._entries: OrderedDict[K, V] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def get(self, key: K) -> V | None:
+        """The value of `key`, None when it is not known (any more)."""
+        value = self._entries.get(key)
+        if value is not None:
+            self._entries.move_to_end(key)
+        return value
+
+    def set(self, key: K, value: V) -> None:
+        """Remember `value`."""
+        self._entries[key] = value
+        self._entries.move_to_end(key)
+        if len(self._entries) > self._most:
+            self._entries.popitem(last=False)
+
+    def drop(self, key: K) -> V | None:
+        """Forget `key`; returns what it was."""
+        return self._entries.pop(key, None)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._entries.clear()
+
+
+class Transactions:
+    """The different recipients of each open transaction, named by MTA and instance.
+
+    A repeated request does not count again. Recipients are kept as hashes, no more than can matter.
+    """
+
+    def __init__(self, most: int = MOST) -> None:
+        self._open: Bounded[tuple[str, str], dict[int, None]] = Bounded(most)
+
+    def count(self, mta: str, instance: str, recipient: str) -> tuple[int, bool]:
+        """How many recipients there are with this one, and whether it is the first."""
+        known = self._open.get((mta, instance)) if instance else None
+        if not known:
+            return 1, True
+        mark = hash(recipient)
+        return len(known) + (mark not in known), next(iter(known)) == mark
+
+    def size(self, mta: str, instance: str) -> int:
+        """How many recipients were noted, at least 1."""
+        return len((self._open.get((mta, instance)) if instance else None) or "x")
+
+    def add(self, mta: str, instance: str, recipient: str, most: int) -> None:
+        """Note a recipient that was let through, up to `most` of them."""
+        if not instance:
+            return
+        known = self._open.get((mta, instance))
+        if known is None:
+            known = {}
+            self._open.set((mta, instance), known)
+        if len(known) < most:
+            known[hash(recipient)] = None
+
+    def forget(self, mta: str, instance: str) -> None:
+        """The transaction is over."""
+        self._open.drop((mta, instance))
+
+
+class Standings:
+    """The last known standings of each subject, until the ledger's generation moves or a minute is over."""
+
+    def __init__(self, most: int = MOST) -> None:
+        self._known: Bounded[str, tuple[float, tuple[Standing, ...]]] = Bounded(most)
+
+    def of(self, subject: str, now: float) -> tuple[Standing, ...]:
+        """What is known of `subject` at `now` (epoch seconds)."""
+        known = self._known.get(subject)
+        if known is None or not 0 <= now - known[0] <= STANDING_KEPT:
+            return ()
+        return known[1]
+
+    def learn(self, subject: str, answer: Admitted | Refused, now: float) -> None:
+        """Remember what an answer of the ledger says, in place of what was known."""
+        told = (answer.standing,) if isinstance(answer, Refused) else answer.standings
+        self._known.set(subject, (now, told))
+
+    def clear(self) -> None:
+        """Nothing is known any more."""
+        self._known.clear()
+
+
+#: Reservations that are not settled; True once the ledger has admitted them.
+Reservations = Bounded[ChargeId, bool]

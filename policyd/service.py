@@ -1,0 +1,160 @@
+"""The service as its door sees it: start, reload, drain, state.
+
+Knows which parts of the settings belong to which store, and keeps what works when new settings don't. Must
+not know connections or judgement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.interfaces import IProtocolFactory
+
+from directory.identity import Directory
+from directory.settings import DirectorySettings, open_directory
+from ledger.charges import Ledger
+from ledger.settings import LedgerSettings, open_ledger
+from policyd.facts import Facts
+from policyd.inquiry import plan
+from policyd.journal import Counters
+from policyd.judge import Judge
+from policyd.restrictions import decide
+from policyd.server import PolicyFactory
+from policyd.settings import Settings
+from policyd.wire import Reader, encode
+from sidecar.listen import Listener
+from sidecar.log import Log
+from sidecar.metrics import Metrics
+from sidecar.settings import digest
+
+_SELF_QUERY = b"request=smtpd_access_policy\nprotocol_state=RCPT\nsender=\nclient_address=192.0.2.1\n\n"
+
+
+class PolicyService:
+    """Serves policy requests by `settings`; `load` reads them again and raises SettingsError when wrong."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        reactor: Any,
+        log: Log,
+        metrics: Metrics,
+        load: Callable[[], Settings],
+        open_directory: Callable[..., Directory] = open_directory,
+        open_ledger: Callable[..., Ledger] = open_ledger,
+    ) -> None:
+        self.settings = settings
+        self._reactor = reactor
+        self._log = log
+        self._load = load
+        self._open_directory = open_directory
+        self._open_ledger = open_ledger
+        self._factories: list[tuple[Listener, PolicyFactory]] = []
+        self._counters = Counters(metrics)
+        directory = open_directory(settings.directory, reactor=reactor, log=log)
+        ledger = open_ledger(settings.ledger, reactor=reactor, log=log)
+        self._judge = Judge(settings.rules, directory, ledger, reactor=reactor, log=log)
+        metrics.gauge(
+            "policy_settlements_waiting", "Settlements that the ledger has not taken yet.", self._waiting
+        )
+
+    def _waiting(self) -> float:
+        return float(len(self._judge.settlements))
+
+    def factory(self, listener: Listener) -> IProtocolFactory:
+        """The factory of one listener."""
+        factory = PolicyFactory(
+            self._judge,
+            name=listener.address,
+            context=listener.context,
+            mta=listener.mta or self.settings.mta,
+            reactor=self._reactor,
+            log=self._log,
+            counters=self._counters,
+        )
+        self._factories.append((listener, factory))
+        return factory
+
+    def start(self) -> None:
+        """Begin to follow directory and ledger."""
+        self._judge.start()
+        self._say_settings("settings")
+
+    def reload(self) -> None:
+        """Read the settings again. Raises SettingsError, and everything stays, when they are wrong.
+
+        Directory and ledger are opened anew only when their section has changed; listeners need a restart.
+        """
+        new, old, judge = self._load(), self.settings, self._judge
+        if new.directory != old.directory:
+            judge.directory, gone = self._begin_directory(new.directory), judge.directory
+            gone.stop()
+        if new.ledger != old.ledger:
+            judge.ledger, closing = self._begin_ledger(new.ledger), judge.ledger
+            closing.stop()
+        if new.plans != old.plans:
+            judge.forget_standings()
+        judge.rules = new.rules
+        for listener, factory in self._factories:
+            factory.mta = listener.mta or new.mta
+        self.settings = new
+        if new.listen != old.listen or new.log != old.log:
+            self._log.notice("settings", text="listen and log take effect with a restart")
+        self._say_settings("settings")
+
+    def _begin_directory(self, settings: DirectorySettings) -> Directory:
+        directory = self._open_directory(settings, reactor=self._reactor, log=self._log)
+        directory.start()
+        return directory
+
+    def _begin_ledger(self, settings: LedgerSettings) -> Ledger:
+        ledger = self._open_ledger(settings, reactor=self._reactor, log=self._log)
+        ledger.start()
+        return ledger
+
+    def _say_settings(self, event: str) -> None:
+        settings = self.settings
+        restrictions = " ".join(f"{name}:{mode}" for name, mode in settings.policy.ordered)
+        self._log.notice(
+            event,
+            digest=digest(settings),
+            mta=settings.mta,
+            environment=settings.environment,
+            charge=settings.policy.charge,
+            restrictions=restrictions,
+        )
+
+    def drain(self) -> Deferred[None]:
+        """Answer what is in flight, deliver what waits, let go of the stores."""
+        done = gatherResults([factory.drain() for _, factory in self._factories])
+        return done.addBoth(lambda _: Deferred.fromCoroutine(self._stop()))
+
+    async def _stop(self) -> None:
+        judge = self._judge
+        await judge.settlements.flush()
+        judge.settlements.stop()
+        judge.directory.stop()
+        await judge.ledger.stop()
+
+    def healthy(self) -> bool:
+        """Whether a request can be read, judged and answered; asks no store."""
+        reader = Reader()
+        reader.feed(_SELF_QUERY)
+        request = reader.take()
+        if request is None:
+            return False
+        inquiry = plan(request, "submission")
+        verdict = decide(request, inquiry, Facts(now=0.0), self._judge.rules)
+        return encode(verdict.action).startswith(b"action=")
+
+    def state(self) -> str:
+        """``ok``, or ``degraded`` and which store is how."""
+        judge = self._judge
+        states = {"directory": judge.directory.state(), "ledger": judge.ledger.state()}
+        bad = [f"{name}={state}" for name, state in states.items() if state != "ok"]
+        if judge.blocks is None:
+            bad.append("blocks=unread")
+        return " ".join(["degraded", *bad]) if bad else "ok"

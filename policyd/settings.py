@@ -1,0 +1,90 @@
+"""The settings of policyd: its own section, and the sections of others that it reads.
+
+Knows names, defaults and which combinations are wrong. Must not know how anything is judged.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from directory.settings import DirectorySettings
+from ledger.limits import parse_limit
+from ledger.settings import LedgerSettings, Plans, default_plans
+from policyd.facts import RESTRICTIONS, Mode, Rules
+from sidecar.listen import Listen
+from sidecar.log import LogSettings
+from sidecar.settings import host_name, load
+
+FOREIGN = frozenset({"auth", "author", "sign"})
+
+
+def _restriction(text: str) -> str:
+    if text not in RESTRICTIONS:
+        raise ValueError(f"unknown restriction; allowed: {', '.join(RESTRICTIONS)}")
+    return text
+
+
+def _every_restriction() -> dict[str, Mode]:
+    return dict.fromkeys(RESTRICTIONS, "enforce")
+
+
+@dataclass(frozen=True, slots=True)
+class PolicySettings:
+    """The section `policy`."""
+
+    charge: Literal["data", "rcpt"] = field(
+        default="data",
+        metadata={
+            "help": "`data` reserves at DATA and settles at END-OF-MESSAGE; `rcpt` takes each recipient at"
+            " RCPT, for sites that ask us there alone"
+        },
+    )
+    contact: str = field(default="", metadata={"help": "whom refusals name: an address, a number, a page"})
+    restrictions: dict[str, Mode] = field(
+        default_factory=_every_restriction,
+        metadata={
+            "parse_key": _restriction,
+            "help": "each `enforce`, `observe` (log, let pass) or `off`, in the order in which they refuse;"
+            " one that is left out keeps its place and enforces",
+        },
+    )
+
+    @property
+    def ordered(self) -> tuple[tuple[str, Mode], ...]:
+        """Every restriction with its mode: the named ones in their order, at the places that are theirs."""
+        named = iter(self.restrictions.items())
+        return tuple(next(named) if name in self.restrictions else (name, "enforce") for name in RESTRICTIONS)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All that policyd reads."""
+
+    version: Literal[1] = field(metadata={"help": "of these settings: 1"})
+    mta: str = field(
+        default_factory=host_name,
+        metadata={"help": "the name of this mail host in the ledger, the same for all its sidecars"},
+    )
+    environment: str = field(default="production", metadata={"help": "a word for the log"})
+    listen: Listen = field(default_factory=Listen)
+    directory: DirectorySettings = field(default_factory=DirectorySettings)
+    ledger: LedgerSettings = field(default_factory=LedgerSettings)
+    plans: Plans = field(
+        default_factory=default_plans,
+        metadata={"parse": parse_limit, "help": "named sets of limits, such as 500 recipients per day"},
+    )
+    policy: PolicySettings = field(default_factory=PolicySettings)
+    log: LogSettings = field(default_factory=LogSettings)
+
+    @property
+    def rules(self) -> Rules:
+        """What judgement needs of all this."""
+        policy = self.policy
+        return Rules(policy.ordered, self.plans, self.directory.addresses, policy.charge, policy.contact)
+
+
+def load_settings(path: str | Path) -> Settings:
+    """The settings in `path` and its conf.d. Raises SettingsError with every mistake."""
+    return load(path, Settings, foreign=FOREIGN)

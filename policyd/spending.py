@@ -1,0 +1,136 @@
+"""What a message costs, and what follows when it costs too much.
+
+Knows limits per message and per window, what is charged at which protocol state, and what the ledger's
+answers mean. Must not know how the ledger counts.
+"""
+
+from __future__ import annotations
+
+from directory import address
+from ledger.charges import Admitted, Amounts, Refused, Submission
+from ledger.limits import PER_MESSAGE, Limit, Standing, format_limit
+from policyd import replies
+from policyd.case import Case
+from policyd.facts import AWAY, Away, Charge, Finding
+from policyd.wire import Reply, plain
+
+#: What the ledger may have answered.
+Outcome = Admitted | Refused | Away
+
+
+def recipients(case: Case) -> Finding | None:
+    """The restriction `recipients`: recipients and bytes per message."""
+    limits = case.limits
+    if limits is None:
+        return _no_plan("recipients", case)
+    for limit in limits:
+        if limit.window == PER_MESSAGE:
+            action = _too_much(case, limit)
+            if action is not None:
+                return case.found("recipients", action, "too much in one message", ("limit", limit.amount))
+    return None
+
+
+def _too_much(case: Case, limit: Limit) -> Reply | None:
+    if limit.unit == "bytes":
+        size = case.request.size
+        return replies.too_large(size, limit) if size > limit.amount else None
+    if case.state == "RCPT":
+        return replies.too_many_recipients(limit) if case.facts.recipients > limit.amount else None
+    count = case.request.recipient_count
+    return replies.far_too_many_recipients(count, limit) if count > limit.amount else None
+
+
+def limits(case: Case) -> Finding | None:
+    """The restriction `limits` from memory, before DATA only: a standing with nothing left refuses."""
+    known, now = case.limits, case.facts.now
+    if known is None:
+        return _no_plan("limits", case)
+    if case.principal is None or case.state not in ("MAIL", "RCPT"):
+        return None
+    for standing in case.facts.standings:
+        reopens = standing.reopens_at
+        if standing.used < standing.limit.amount or reopens is None or now >= reopens:
+            continue
+        if standing.limit in known:
+            action = replies.used_up(case.principal, standing, 1, reopens, now, case.incident)
+            return case.found("limits", action, "used up", *_spent(standing, reopens))
+    return None
+
+
+def _no_plan(name: str, case: Case) -> Finding:
+    plan = case.principal.plan if case.principal else ""
+    return case.unavailable(name, f"no plan {plan!r} in the settings")
+
+
+def charge_of(case: Case) -> Charge | None:
+    """What is to be taken for a request that nothing speaks against, None when nothing is."""
+    request, principal, by = case.request, case.principal, case.rules.charge
+    if case.state == "END-OF-MESSAGE" and by == "data":
+        return Charge(None, _whole_message(case), ())
+    if principal is None or case.state != ("DATA" if by == "data" else "RCPT"):
+        return None
+    mode = case.rules.mode("limits")
+    plan = () if mode == "off" else (case.limits or ())
+    held = tuple((principal.subject, limit, mode == "enforce") for limit in plan if limit.window)
+    if by == "rcpt":
+        first = case.facts.first
+        return Charge(None, Amounts(int(first), 1, request.size if first else 0), held)
+    return Charge(Submission(principal.subject, _sender(case)), _whole_message(case), held)
+
+
+def _whole_message(case: Case) -> Amounts:
+    request = case.request
+    return Amounts(1, request.recipient_count or max(1, case.facts.recipients), request.size)
+
+
+def _sender(case: Case) -> str:
+    try:
+        return address.parse(case.request.sender, case.rules.addresses)
+    except address.Malformed:  # only while the restriction `sender` does not enforce
+        return plain(case.request.sender)
+
+
+def from_ledger(case: Case, charge: Charge, outcome: Outcome) -> Finding | None:
+    """What the ledger's answer to `charge` has against the request."""
+    if outcome is AWAY:
+        # A settlement is repeated until it is in: its delay is no reason to refuse a message that has come.
+        at_end = case.state == "END-OF-MESSAGE"
+        return None if at_end else case.unavailable("limits", "ledger unavailable")
+    if isinstance(outcome, Refused):
+        return _refused(case, charge, outcome)
+    if isinstance(outcome, Admitted):
+        return _observed(case, charge, outcome)
+    raise TypeError(f"{outcome!r} is no answer of a ledger")
+
+
+def _refused(case: Case, charge: Charge, refused: Refused) -> Finding:
+    principal, standing = case.principal, refused.standing
+    if principal is None:  # settled for somebody whom the directory does not list any more
+        return case.unavailable("limits", "refused by the ledger for a principal that is gone")
+    if refused.reopens_at is None:
+        action = replies.never_fits(principal, refused.limit, case.incident)
+        return case.found("limits", action, "more than a whole window", *_spent(standing, None))
+    wanted: int = getattr(charge.amounts, refused.limit.unit)
+    action = replies.used_up(principal, standing, wanted, refused.reopens_at, case.facts.now, case.incident)
+    return case.found("limits", action, "used up", *_spent(standing, refused.reopens_at))
+
+
+def _observed(case: Case, charge: Charge, admitted: Admitted) -> Finding | None:
+    """What would have been refused, had the limits not been there to count only."""
+    for (_, limit, enforce), standing in zip(charge.limits, admitted.standings, strict=False):
+        if not enforce and standing.used > limit.amount and case.principal is not None:
+            amount: int = getattr(charge.amounts, limit.unit)
+            before = Standing(standing.subject, limit, standing.used - amount, standing.reopens_at)
+            reopens = standing.reopens_at or case.facts.now
+            action = replies.used_up(case.principal, before, amount, reopens, case.facts.now, case.incident)
+            return case.found("limits", action, "used up", *_spent(standing, standing.reopens_at))
+    return None
+
+
+def _spent(standing: Standing, reopens: float | None) -> tuple[tuple[str, object], ...]:
+    return (
+        ("used", standing.used),
+        ("limit", format_limit(standing.limit)),
+        ("reopens", "never" if reopens is None else int(-(-reopens // 1))),
+    )
