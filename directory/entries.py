@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TypeVar, cast
 
+from directory import nodes
 from directory.address import Malformed, parse_domain
 from directory.drafts import Draft, Reading, Terms, finish
 from directory.identity import Address, Kind, normal_fingerprint, normal_login
-from directory.nodes import Node, Reader, compose
-from directory.ownership import Extent, Grants, Listing, expand
+from directory.nodes import Document, Node, Reader
+from directory.ownership import Extent, Grants, Listing, expand, parse_entry
 from directory.passwords import parse_hash
 from directory.roll import IPNetwork, Roll, parse_network
 from sidecar.problems import Problem, SettingsError
@@ -24,19 +25,22 @@ _KEYS: dict[Kind, tuple[str, ...]] = {
     "certificate": ("fingerprint", "fingerprints", "addresses", *_COMMON),
     "network": ("network", "addresses", *_COMMON),
 }
+_SECTIONS: dict[str, Kind] = {f"{kind}s": kind for kind in _KEYS}
 K = TypeVar("K")
 
 
 def read(text: str, file: str, reading: Reading) -> Roll:
     """The roll that the text of a directory file holds. Raises SettingsError with every mistake in it."""
-    root = compose(text, file)
-    if root is None:
-        raise SettingsError([Problem(file, 0, 0, "", "is empty; without principals it holds `logins: {}`")])
+    document = Document(text, file)
     entries = _Entries(Reader(file), reading)
-    for section, _, node in entries.reader.mapping(root, "", ("logins", "certificates", "networks")):
-        kind = cast(Kind, section.removesuffix("s"))
-        for label, key, value in entries.reader.mapping(node, section):
-            entries.add(kind, label, key, value)
+    for section, key, value in document.entries():
+        if section in _SECTIONS:
+            entries.add(_SECTIONS[section], section, key, value)
+    if document.root is None:
+        raise SettingsError([Problem(file, 0, 0, "", "is empty; without principals it holds `logins: {}`")])
+    for section, _, node in entries.reader.mapping(document.root, "", _SECTIONS):
+        if not isinstance(node, nodes.Mapping):
+            entries.reader.bad(node, section, "must hold keys with values")
     roll = entries.roll()
     if entries.reader.problems:
         raise SettingsError(sorted(entries.reader.problems))
@@ -50,17 +54,30 @@ class _Entries:
         self.reader = reader
         self.reading = reading
         self.drafts: list[Draft] = []
+        self.labels: dict[tuple[Kind, str], Node] = {}
         self.hashes: dict[str, str] = {}
         self.logins: dict[str, Draft] = {}
         self.fingerprints: dict[str, Draft] = {}
         self.networks: dict[IPNetwork, Draft] = {}
         self.owners: dict[Address, Draft] = {}
 
-    def add(self, kind: Kind, label: str, key: Node, node: Node) -> None:
+    def add(self, kind: Kind, section: str, key: Node, node: Node) -> None:
         """Read one entry."""
-        path = f"{kind}s.{label}"
+        label = self.reader.text(key, section)
+        if label is None:
+            return
+        path, known = f"{section}.{label}", len(self.reader.problems)
+        first = self.labels.setdefault((kind, label), key)
+        if first is not key:
+            self.reader.bad(key, path, f"is already set in line {first.line}")
         values = {name: value for name, _, value in self.reader.mapping(node, path, _KEYS[kind])}
-        grants = self._grants(kind, label, path, values)
+        listing = self._listing(kind, label, path, values)
+        try:
+            grants = expand(listing, self.reading.aliases, self.reading.rules)
+        except Malformed as wrong:
+            grants = Grants({}, {}, {}, {}, "")
+            if len(self.reader.problems) == known:  # else it only follows from what is noted already
+                self.reader.bad(key, path, str(wrong))
         draft = Draft(kind, label, "", key.line, grants, self._terms(values, path))
         keep = {"login": self._login, "certificate": self._certificate, "network": self._network}
         keep[kind](draft, values, key, path)
@@ -91,9 +108,9 @@ class _Entries:
             truths.get("terms_accepted"),
         )
 
-    def _grants(self, kind: Kind, label: str, path: str, values: Mapping[str, Node]) -> Grants:
-        homes = bool(values.get("mailboxes"))
-        listing = Listing(
+    def _listing(self, kind: Kind, label: str, path: str, values: Mapping[str, Node]) -> Listing:
+        homes = "mailboxes" in values
+        return Listing(
             f"{kind} {label}",
             self._addresses(values, "mailboxes" if kind == "login" else "addresses", path, homes),
             self._addresses(values, "aliases", path, homes),
@@ -101,15 +118,11 @@ class _Entries:
             self._domains(values, path),
             "mailbox" if kind == "login" else "address",
         )
-        try:
-            return expand(listing, self.reading.aliases, self.reading.rules)
-        except Malformed:  # noted at its place already: its mailbox was left out
-            return Grants({}, {}, {}, {}, "")
 
     def _addresses(self, values: Mapping[str, Node], key: str, path: str, homes: bool) -> tuple[str, ...]:
         def check(text: str) -> str:
             home = "@home.invalid" if key == "aliases" and homes and "@" not in text else ""
-            expand(Listing("", (text + home,)), {}, self.reading.rules)
+            parse_entry(text + home, self.reading.rules)
             return text
 
         if key not in values:
@@ -127,6 +140,8 @@ class _Entries:
             extent = self.reader.text(value, f"{path}.domains.{name}")
             if extent is not None and extent not in ("any", "listed"):
                 self.reader.bad(value, f"{path}.domains.{name}", "must be any or listed")
+            elif domain in domains:
+                self.reader.bad(key, f"{path}.domains.{name}", f"says the same domain as {domain}")
             elif domain is not None and extent is not None:
                 domains[domain] = cast(Extent, extent)
         return domains
@@ -144,6 +159,7 @@ class _Entries:
             if owner is not draft:
                 text = f"{address} is already an address of login {owner.label}, in line {owner.line}"
                 self.reader.bad(key, path, f"{text}; what several logins use stands under shared")
+                break
 
     def _password(self, name: str, node: Node, path: str) -> None:
         encoded = self.reader.text(node, path)
@@ -178,7 +194,7 @@ class _Entries:
         network = None if text is None else self.reader.parsed(node, f"{path}.network", text, parse_network)
         if network is not None:
             draft.name = str(network)
-            self._unique(self.networks, network, draft, node, path, "has the network of")
+            self._unique(self.networks, network, draft, node, f"{path}.network", "is the network of")
 
     def _unique(self, taken: dict[K, Draft], key: K, draft: Draft, node: Node, path: str, words: str) -> None:
         first = taken.setdefault(key, draft)

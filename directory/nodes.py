@@ -54,31 +54,49 @@ class Mapping:
 Node = Scalar | Sequence | Mapping
 
 
-def compose(text: str, file: str) -> Node | None:
-    """The root node, None for a text without content. Raises SettingsError for what is not plain YAML.
+class Document:
+    """One YAML text whose root is a mapping of mappings (sections of entries), read entry by entry."""
 
-    Not yaml.compose(): that one recurses (libyaml's ends the process on deep nesting) and takes ten times as
-    long.
-    """
-    top = Sequence(0, 0, [])
-    open_nodes: list[Sequence | Mapping] = [top]
-    try:
-        for event in yaml.parse(text, Loader=LOADER):
+    def __init__(self, text: str, file: str) -> None:
+        self._text = text
+        self._file = file
+        #: The root node once entries() is exhausted; its sections have lost their entries then.
+        self.root: Node | None = None
+
+    def entries(self) -> Iterator[tuple[str, Node, Node]]:
+        """Section, key and value of each entry. Raises SettingsError for what is not plain YAML.
+
+        Not yaml.compose(): that one recurses (libyaml's ends the process on deep nesting), takes ten times as
+        long, and keeps every node until the last one is read.
+        """
+        top = Sequence(0, 0, [])
+        nesting: list[Sequence | Mapping] = [top]
+        for event in self._events():
             if isinstance(event, yaml.NodeEvent):
-                _add(event, open_nodes, file)
+                _add(event, nesting, self._file)
             elif isinstance(event, yaml.CollectionEndEvent):
-                open_nodes.pop()
-    except yaml.YAMLError as wrong:
-        mark = getattr(wrong, "problem_mark", None)
-        line, column = (mark.line + 1, mark.column + 1) if mark else (0, 0)
-        words = getattr(wrong, "problem", None) or getattr(wrong, "reason", None) or "cannot be read"
-        raise SettingsError([Problem(file, line, column, "", f"is not YAML: {words}")]) from None
-    if len(top.items) > 1:
-        raise _refused(file, top.items[1], "a second document (---) begins here; one file holds one")
-    return top.items[0] if top.items else None
+                nesting.pop()
+            if len(nesting) == 3 and len(nesting[2].items) == 2 and isinstance(nesting[2], Mapping):
+                key, value = nesting[2].items
+                name = nesting[1].items[-2:-1]
+                if isinstance(nesting[1], Mapping) and name and isinstance(name[0], Scalar):
+                    yield name[0].text, key, value
+                nesting[2].items.clear()
+        if len(top.items) > 1:
+            raise _refused(self._file, top.items[1], "a second document (---) begins here")
+        self.root = top.items[0] if top.items else None
+
+    def _events(self) -> Iterator[yaml.Event]:
+        try:
+            yield from yaml.parse(self._text, Loader=LOADER)
+        except yaml.YAMLError as wrong:
+            mark = getattr(wrong, "problem_mark", None)
+            line, column = (mark.line + 1, mark.column + 1) if mark else (0, 0)
+            words = getattr(wrong, "problem", None) or getattr(wrong, "reason", None) or "cannot be read"
+            raise SettingsError([Problem(self._file, line, column, "", f"is not YAML: {words}")]) from None
 
 
-def _add(event: yaml.NodeEvent, open_nodes: list[Sequence | Mapping], file: str) -> None:
+def _add(event: yaml.NodeEvent, nesting: list[Sequence | Mapping], file: str) -> None:
     mark: Any = event.start_mark
     line, column = mark.line + 1, mark.column + 1
     node: Node
@@ -92,11 +110,16 @@ def _add(event: yaml.NodeEvent, open_nodes: list[Sequence | Mapping], file: str)
         raise _refused(file, node, "anchors and aliases (& and *) are not used here; write the value out")
     if getattr(event, "tag", None):
         raise _refused(file, node, "tags (!) are not used here; write the plain value")
-    open_nodes[-1].items.append(node)
+    nesting[-1].items.append(node)
     if not isinstance(node, Scalar):
-        open_nodes.append(node)
-        if len(open_nodes) > DEEPEST:
+        nesting.append(node)
+        if len(nesting) > DEEPEST:
             raise _refused(file, node, f"is nested deeper than {DEEPEST} levels")
+
+
+def join(path: str, key: str) -> str:
+    """The dotted path of a key."""
+    return f"{path}.{key}" if path else key
 
 
 def _refused(file: str, node: Node, text: str) -> SettingsError:
@@ -124,14 +147,13 @@ class Reader:
         seen: dict[str, Node] = {}
         pairs = iter(node.items)
         for key, value in zip(pairs, pairs, strict=True):
-            where = f"{path}.{key.text}" if path and isinstance(key, Scalar) else path
             if not isinstance(key, Scalar) or not key.text:
                 self.bad(key, path, "a key is a plain word")
             elif key.text in seen:
-                self.bad(key, where, f"is already set in line {seen[key.text].line}")
+                self.bad(key, join(path, key.text), f"is already set in line {seen[key.text].line}")
             elif known is not None and key.text not in known:
                 wrong = f"unknown key{did_you_mean(key.text, known)}; allowed: {', '.join(known)}"
-                self.bad(key, where or key.text, wrong)
+                self.bad(key, join(path, key.text), wrong)
             else:
                 seen[key.text] = key
                 yield key.text, key, value

@@ -10,7 +10,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from directory.address import Malformed, Rules, domain_of, is_literal, is_routed, parse, without_extension
+from directory.address import (
+    Malformed,
+    Rules,
+    domain_of,
+    is_literal,
+    is_routed,
+    parse,
+    parse_domain,
+    without_extension,
+)
 from directory.identity import Address, Principal
 
 #: How much of a domain is owned: any address in it, or each that some principal has listed there.
@@ -58,7 +67,7 @@ def expand(listing: Listing, aliases: DomainAliases, rules: Rules) -> Grants:
 
     A shared address stands exactly where it is written. Raises Malformed for an address that is none.
     """
-    mailboxes = [_entry(text, rules) for text in listing.mailboxes]
+    mailboxes = [parse_entry(text, rules) for text in listing.mailboxes]
     homes = tuple(dict.fromkeys(domain_of(mailbox) for mailbox in mailboxes))
     own: dict[Address, str] = {}
     for mailbox in mailboxes:
@@ -68,31 +77,35 @@ def expand(listing: Listing, aliases: DomainAliases, rules: Rules) -> Grants:
             _grant(own, alias, "alias", listing.holder, aliases)
     shared: dict[Address, str] = {}
     for text in listing.shared:
-        address = _entry(text, rules)
+        address = parse_entry(text, rules)
         shared[address] = f"shared address {address} of {listing.holder}"
     whole: dict[Extent, dict[str, str]] = {"any": {}, "listed": {}}
-    for domain, extent in listing.domains.items():
+    for name, extent in listing.domains.items():
+        domain = parse_domain(name)
         words = f"domain {domain} ({extent}) of {listing.holder}"
         whole[extent][domain] = words
         for other in aliases.get(domain, ()):
             whole[extent].setdefault(other, f"{words} at {other}, alias of {domain}")
-    primary = next(iter((*homes, *listing.domains)), "")
+    primary = next(iter((*homes, *whole["any"], *whole["listed"])), "")
     return Grants(own, shared, whole["any"], whole["listed"], primary)
 
 
-def _entry(text: str, rules: Rules) -> Address:
+def parse_entry(text: str, rules: Rules) -> Address:
+    """The address that an entry may list: one that somebody can own. Raises Malformed."""
     address = parse(text, rules)
     if not address or is_literal(address):
         raise Malformed("the null sender and address literals belong to nobody")
+    if address.startswith("*@"):
+        raise Malformed("a whole domain stands under domains, as `example.org: any`")
     return address
 
 
 def _alias(text: str, homes: Iterable[str], rules: Rules) -> list[Address]:
     if "@" in text:
-        return [_entry(text, rules)]
+        return [parse_entry(text, rules)]
     if not homes:
         raise Malformed("an alias without a domain needs a mailbox, whose domain it takes")
-    return [_entry(f"{text}@{home}", rules) for home in homes]
+    return [parse_entry(f"{text}@{home}", rules) for home in homes]
 
 
 def _grant(
