@@ -18,7 +18,7 @@ from sidecar.problems import Problem
 
 LARGEST = 1_000_000  # octets of one file; PyYAML is slow, and nobody writes more by hand
 DEEPEST = 20  # nesting; yaml.compose is recursive
-_CONTROL = re.compile(r"[^\S\t\n ]|[\x00-\x08\x0e-\x1f\x7f-\x9f\ud800-\udfff]")  # no part of any setting
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")  # no part of any setting
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ def read(path: Path, problems: list[Problem]) -> tuple[Mapping, bool]:
     Every mistake is appended to `problems`.
     """
     first = _read_file(path, problems)
-    if first is not None and not first.entries:
+    if not problems and first is not None and not first.entries:
         problems.append(Place(str(path)).problem("", "is empty"))
     parts = [_read_file(part, problems) for part in _parts(path.parent / "conf.d", problems)]
     top = first or Mapping(Place(str(path), 1, 1))
@@ -239,4 +239,6 @@ def _syntax_problem(name: str, error: yaml.YAMLError) -> Problem:
     )
     if "'\\t'" in text:
         text = "a tab stands here; YAML is indented with blanks"
+    elif "flow" in text:
+        text += "; a value that begins with [ or { needs quotes"
     return place.problem("", f"is not YAML: {text or 'unreadable'}")

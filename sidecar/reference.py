@@ -11,8 +11,10 @@ import typing
 from pathlib import Path
 from typing import Any, Literal
 
+from sidecar.quantities import duration, octets
 from sidecar.secret import Secret
 
+_UNITS = (("day", 86400), ("h", 3600), ("min", 60), ("s", 1))
 _NAMES: dict[Any, str] = {str: "text", int: "number", float: "number", bool: "true, false", Path: "path"}
 
 
@@ -76,10 +78,18 @@ def _default(field: dataclasses.Field[Any], nested: bool) -> str:
     if "default" in field.metadata:
         return str(field.metadata["default"])
     if field.default is not dataclasses.MISSING:
-        return _show(field.default)
+        return _show(_in_units(field.default, field.metadata.get("parse")))
     if field.default_factory is not dataclasses.MISSING:
         return "" if nested else _show(field.default_factory())
     return "required"
+
+
+def _in_units(value: Any, parse: object) -> Any:
+    """A default as it would be written in the settings."""
+    if parse is duration:
+        unit, seconds = next((pair for pair in _UNITS if value and value % pair[1] == 0), ("s", 1))
+        return f"{value / seconds:g} {unit}"
+    return f"{value} bytes" if parse is octets else value
 
 
 def _show(value: object) -> str:

@@ -177,7 +177,7 @@ class _Mapper:
             return self.call(meta["parse"], node.text, node.place, path)
         if typing.get_origin(hint) is Literal:
             allowed = {str(choice): choice for choice in typing.get_args(hint)}
-            if node.text in allowed:
+            if node.text in allowed and (isinstance(allowed[node.text], str) or node.type != "str"):
                 return allowed[node.text]
             text = f"{shown(node.text)} is none of: {', '.join(allowed)}{did_you_mean(node.text, allowed)}"
             return self.bad(node.place, path, text)
