@@ -1,0 +1,164 @@
+"""The service behind the connections: directory, blocks and settings, and how they are replaced.
+
+Knows who judges a credential, the blocks held in memory, reload and drain. Must not know the protocol, nor
+how a directory or a ledger finds its answers.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred, DeferredList, ensureDeferred
+from twisted.python.failure import Failure
+
+from directory.identity import Credentials, Denied, Directory, Unavailable, Verified
+from directory.settings import open_directory
+from ledger.blocks import Block, Blocklist
+from ledger.charges import Ledger
+from ledger.settings import open_ledger
+from saslauthd.mechanisms import MECHANISMS, Refused
+from saslauthd.reports import Reports
+from saslauthd.server import AuthFactory, AuthProtocol
+from saslauthd.session import Rules, Session
+from saslauthd.settings import Settings
+from saslauthd.wire import Reader
+from sidecar.listen import Listener
+from sidecar.log import Log
+from sidecar.metrics import Metrics
+from sidecar.settings import digest
+
+
+class AuthService:
+    """What saslauthd offers its door (sidecar.daemon.Service). `load` reads the settings again."""
+
+    def __init__(
+        self,
+        reactor: Any,
+        settings: Settings,
+        load: Callable[[], Settings],
+        *,
+        log: Log,
+        metrics: Metrics,
+        open_directory: Callable[..., Directory] = open_directory,
+        open_ledger: Callable[..., Ledger] = open_ledger,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._reactor = reactor
+        self._settings = settings
+        self._load = load
+        self._log = log
+        self._open_directory = open_directory
+        self._open_ledger = open_ledger
+        self._clock = clock
+        self._blocks: Blocklist | None = None
+        self._factories: list[AuthFactory] = []
+        self._directory = open_directory(settings.directory, reactor=reactor, log=log)
+        self._ledger = open_ledger(settings.ledger, reactor=reactor, log=log)
+        self._reports = Reports(log, metrics)
+        metrics.gauge(
+            "auth_requests",
+            "Requests that wait for a verdict",
+            lambda: sum(c.running for c in self._connections()),
+        )
+
+    def factory(self, listener: Listener) -> AuthFactory:
+        """The connections of one listener."""
+        made = AuthFactory(self._reactor, self.judge, self._settings.rules, self._reports)
+        self._factories.append(made)
+        return made
+
+    def start(self) -> None:
+        """Open directory and ledger; waits for neither."""
+        self._log.notice("settings", settings=digest(self._settings), environment=self._settings.environment)
+        self._directory.start()
+        self._follow(self._ledger)
+
+    def reload(self) -> None:
+        """Read the settings again and take what changed. Raises SettingsError, and then nothing changed."""
+        settings = self._load()
+        old, self._settings = self._settings, settings
+        if settings.directory != old.directory:
+            self._replace_directory()
+        if settings.ledger != old.ledger:
+            self._replace_ledger()
+        for factory in self._factories:
+            factory.rules = settings.rules
+        restart = [name for name in ("listen", "log") if getattr(settings, name) != getattr(old, name)]
+        self._log.notice("settings", settings=digest(settings), needs_restart=",".join(restart))
+
+    def drain(self) -> Deferred[None]:
+        """Answer what is in flight, close every connection, then let go of the stores."""
+        return ensureDeferred(self._drain())
+
+    def healthy(self) -> bool:
+        """Whether a request that nobody is asked about is still answered; needs no store."""
+        session = Session(Rules(tuple(MECHANISMS)))
+        question = b"VERSION\t1\t0\nCPID\t1\nAUTH\t1\tPLAIN\tservice=watchdog\tresp=AAA=\n"
+        events = [event for command in Reader().feed(question) for event in session.receive(command, 0.0)]
+        return len(events) == 1
+
+    def state(self) -> str:
+        """``ok``, or ``degraded`` and which store is to blame."""
+        blame = {"directory": self._directory.state(), "ledger": self._ledger.state()}
+        words = [f"{name}={state}" for name, state in blame.items() if state != "ok"]
+        return " ".join(["degraded", *words]) if words else "ok"
+
+    async def judge(self, credentials: Credentials) -> Verified | Refused:
+        """The outcome for credentials: the directory's, unless a block of extent ``login`` stands.
+
+        The block is looked at last, so that who is blocked cannot be learned without the password. Raises
+        Unavailable, also while the blocks have never been read.
+        """
+        self._known_blocks()
+        outcome = await self._directory.verify(credentials)
+        if isinstance(outcome, Denied):
+            return Refused(outcome.reason, credentials.login)
+        if not isinstance(outcome, Verified):
+            raise TypeError("a directory says Verified or Denied")
+        subjects = (f"login:{outcome.login}", f"login:{credentials.login}")
+        if self._known_blocks().find(subjects, self._clock(), extents=("login",)):
+            return Refused("blocked", outcome.login)
+        return outcome
+
+    def _known_blocks(self) -> Blocklist:
+        if self._blocks is None:
+            raise Unavailable("the ledger's blocks have not been read yet")
+        return self._blocks
+
+    def _follow(self, ledger: Ledger) -> None:
+        def changed(generation: int, blocks: tuple[Block, ...]) -> None:
+            if ledger is self._ledger:
+                self._blocks = Blocklist(blocks)
+
+        ledger.start()
+        ledger.watch(changed)
+
+    def _replace_directory(self) -> None:
+        old = self._directory
+        self._directory = self._open_directory(self._settings.directory, reactor=self._reactor, log=self._log)
+        self._directory.start()
+        old.stop()
+
+    def _replace_ledger(self) -> None:
+        """The blocks that are known hold until the new ledger has told its own."""
+        old = self._ledger
+        self._ledger = self._open_ledger(self._settings.ledger, reactor=self._reactor, log=self._log)
+        self._follow(self._ledger)
+        ensureDeferred(_stop(old)).addErrback(self._stop_failed)
+
+    def _stop_failed(self, failure: Failure) -> None:
+        self._log.error("ledger_stop", problem=failure.getErrorMessage())
+
+    async def _drain(self) -> None:
+        await DeferredList([connection.drain() for connection in self._connections()])
+        self._directory.stop()
+        await self._ledger.stop()
+
+    def _connections(self) -> list[AuthProtocol]:
+        return [connection for factory in self._factories for connection in factory.connections]
+
+
+async def _stop(ledger: Ledger) -> None:
+    await ledger.stop()
