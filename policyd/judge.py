@@ -83,7 +83,7 @@ class Judge:
         ledger.watch(changed)
 
     def start(self) -> None:
-        """Begin. For a moment requests wait for the first reading of the blocks; after that they are deferred."""
+        """Begin. For a moment requests wait for the first reading of the blocks, then they are deferred."""
         self._waiting = []
         self._reactor.callLater(FIRST_BLOCKS, self._open)
         self.directory.start()

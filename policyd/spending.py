@@ -27,7 +27,9 @@ def recipients(case: Case) -> Finding | None:
         if limit.window == PER_MESSAGE:
             action = _too_much(case, limit)
             if action is not None:
-                return case.found("recipients", action, "too much in one message", ("limit", limit.amount))
+                return case.found(
+                    "recipients", action, "too much in one message", ("limit", format_limit(limit))
+                )
     return None
 
 
