@@ -125,9 +125,8 @@ class Stage:
             open_directory=lambda *_, **__: self.directory,
             open_ledger=lambda *_, **__: self.ledger,
         )
-        self.home = Path(tempfile.mkdtemp(prefix="sw", dir="/var/tmp"))
-        self.path = str(self.home / "auth")
-        self.factory: AuthFactory = self.service.factory(Listener(f"unix:{self.path}"))
+        self.path = ""
+        self.factory: AuthFactory = self.service.factory(Listener("unix:/run/stage"))
 
     @property
     def log(self) -> str:
@@ -155,6 +154,8 @@ class Stage:
 @asynccontextmanager
 async def stage(reactor: Any, ledger: Ledger | None = None, clock: Any = None) -> AsyncIterator[Stage]:
     set_up = Stage(reactor, ledger or Ledger(), clock)
+    home = Path(tempfile.mkdtemp(prefix="sw", dir="/var/tmp"))
+    set_up.path = str(home / "auth")
     set_up.service.start()
     port = reactor.listenUNIX(set_up.path, set_up.factory, backlog=4096)
     try:
@@ -165,7 +166,7 @@ async def stage(reactor: Any, ledger: Ledger | None = None, clock: Any = None) -
             connection.transport.abortConnection()
         while set_up.factory.connections:
             await deferLater(reactor, 0.001)
-        shutil.rmtree(set_up.home)
+        shutil.rmtree(home)
 
 
 class Client(Protocol):
