@@ -1,0 +1,134 @@
+"""The SQLite book against the model, verb by verb, whatever the order, the clock and the limits."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from ledger.book import Book
+from ledger.charges import Amounts, ChargeId, Submission
+from ledger.clock import Time
+from ledger.limits import parse_limit
+from ledger.model import ModelLedger
+from ledger.schema import prepare
+from tests.ledger.test_limits import done
+
+SUBJECTS = ["login:alice", "login:bob", "relay"]
+# A window of three hours or more outlives every charge in it, so that setting the clock back cannot bring a
+# forgotten sub-window to life while somebody may still give something back to it.
+LONG = (
+    "6 recipients per 3 hours",
+    "12 recipients per 3 hours",
+    "900 bytes per day",
+    "300 bytes per message",
+    "5 recipients per message",
+    "3 messages per 6 hours",
+    "0 bytes per day",
+)
+SHORT = (
+    "6 recipients per minute",
+    "900 bytes per 10 minutes",
+    "5 recipients per message",
+    "9 recipients per hour",
+)
+
+charges = st.builds(ChargeId, st.just("mx"), st.sampled_from("ij"), st.sampled_from("QRS"))
+amounts = st.builds(Amounts, st.just(1), st.integers(0, 6), st.sampled_from([0, 100, 250, 400]))
+submissions = st.one_of(st.none(), st.builds(Submission, st.sampled_from(SUBJECTS), st.just("s@example.org")))
+held = st.lists(st.tuples(st.sampled_from(SUBJECTS), st.integers(0, 6), st.booleans()), max_size=4)
+
+
+class BookAgainstModel(RuleBasedStateMachine):
+    """Every verb goes to both, each in a transaction of its own; the answers are the same."""
+
+    limits = tuple(map(parse_limit, LONG))
+    back = True
+
+    @initialize()
+    def open(self):
+        self.now = 1.8e9 + 5.0
+        self.model = ModelLedger(lambda: self.now)
+        self.connection = sqlite3.connect(":memory:", isolation_level=None)
+        prepare(self.connection)
+        self.book = Book(self.connection, lambda: "x")
+
+    def teardown(self):
+        if hasattr(self, "connection"):
+            self.connection.close()
+
+    def both(self, verb, *arguments, **named):
+        before = done(self.model.blocks())[0], self.book.generation
+        expected = done(getattr(self.model, verb)(*arguments, **named))
+        self.book.begin(lambda booted, shift: Time(self.now, 0.0, booted, shift), sweep=1000)
+        got = getattr(self.book, verb)(*arguments, **named)
+        self.book.commit()
+        assert got == expected
+        moved = done(self.model.blocks())[0] != before[0]
+        if before[1] and verb in ("release", "refund", "reset"):
+            assert not moved or self.book.generation != before[1]
+
+    def _held(self, numbers):
+        return tuple((s, self.limits[number % len(self.limits)], enforce) for s, number, enforce in numbers)
+
+    @rule(charge=charges, submission=submissions, amounts=amounts, limits=held, final=st.booleans())
+    def reserve(self, charge, submission, amounts, limits, final):
+        self.both("reserve", charge, submission, amounts, self._held(limits), final=final)
+
+    @rule(charge=charges, amounts=amounts)
+    def reserve_as_usual(self, charge, amounts):
+        limits = tuple(("login:alice", limit, True) for limit in self.limits[:5])
+        self.both("reserve", charge, Submission("login:alice", ""), amounts, limits)
+
+    @rule(charge=charges, amounts=amounts)
+    def settle(self, charge, amounts):
+        self.both("settle", charge, amounts)
+
+    @rule(charge=charges)
+    def release(self, charge):
+        self.both("release", charge)
+
+    @rule(queue_id=st.sampled_from("QRS"), subject=st.sampled_from(SUBJECTS))
+    def refund(self, queue_id, subject):
+        self.both("refund", "mx", queue_id, subject)
+
+    @rule(subject=st.sampled_from(SUBJECTS))
+    def reset(self, subject):
+        self.both("reset", subject, "root", "test")
+
+    @rule(seconds=st.sampled_from([0.0, 0.5, 1.0, 59.5, 170.0, 200.0, 1800.0, 3600.0, 7200.0, 86400.0]))
+    def time_passes(self, seconds):
+        self.now += seconds
+
+    @rule(seconds=st.sampled_from([0.5, 200.0, 3600.0, 86400.0]))
+    def the_clock_is_set_back(self, seconds):
+        if self.back:
+            self.now -= seconds
+
+    @rule()
+    def tidying_changes_no_answer(self):
+        self.book.begin(lambda booted, shift: Time(self.now, 0.0, booted, shift), sweep=0)
+        self.book.tidy(7)
+        self.book.commit()
+
+    @invariant()
+    def standings_and_records_are_the_same(self):
+        if hasattr(self, "book"):
+            self.both("standing", tuple((s, limit) for s in SUBJECTS for limit in self.limits))
+            for queue_id in "QRS":
+                self.both("record", "mx", queue_id)
+
+
+class WithShortWindows(BookAgainstModel):
+    """Windows that end while their charges are known; time runs forward."""
+
+    limits = tuple(map(parse_limit, SHORT))
+    back = False
+
+
+TestBookAgainstModel = BookAgainstModel.TestCase
+TestWithShortWindows = WithShortWindows.TestCase
+for machine in (TestBookAgainstModel, TestWithShortWindows):
+    machine.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
