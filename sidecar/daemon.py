@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred, TimeoutError, maybeDeferred
 from twisted.internet.interfaces import IProtocolFactory
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
@@ -28,7 +28,8 @@ from sidecar.metrics import Metrics
 from sidecar.notify import Notifier
 from sidecar.settings import SettingsError
 
-DRAIN = 4.5  # seconds to answer what is in flight
+DRAIN = 4.0  # seconds to answer what is in flight
+FLUSH = 0.5  # seconds to send what was answered
 STOP = 5.0  # seconds after SIGTERM at which the process ends, whatever hangs
 RESERVE = 64  # descriptors kept for files, the store, the log and the metrics
 WANTED = 4096  # descriptors; with fewer a busy Postfix may have to wait
@@ -228,4 +229,10 @@ class _Daemon:
         draining = maybeDeferred(self._service.drain)
         draining.addTimeout(DRAIN, self._reactor)
         draining.addErrback(lambda failure: _twisted.failure("while draining", failure))
+        draining.addCallback(lambda _: self._gate.hang_up().addTimeout(FLUSH, self._reactor))
+        draining.addErrback(_forgive_slow_peer)
         draining.addBoth(lambda _: self._reactor.stop())
+
+
+def _forgive_slow_peer(failure: Failure) -> None:
+    failure.trap(TimeoutError)  # type: ignore[no-untyped-call]

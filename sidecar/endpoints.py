@@ -45,10 +45,12 @@ def parse_local_address(text: str) -> str:
 
 def parse_mode(text: str) -> int:
     """A socket's mode from octal digits as chmod(1) takes them. Raises ValueError."""
-    if not (text.isascii() and text.isdigit() and set(text) <= set("01234567") and len(text) <= 4):
+    if not (text.isascii() and text.isdigit() and set(text) <= set("01234567") and len(text) in (3, 4)):
         raise ValueError(f"{text!r} is no mode; write it in octal, 0660")
     mode = int(text, 8)
-    if mode & 0o7002:
+    if mode > 0o777:
+        raise ValueError(f"{text!r} is no mode for a socket; write 0660")
+    if mode & 0o002:
         raise ValueError(f"{text} opens the socket to every local user; use 0660 and group: postfix")
     return mode
 
@@ -73,6 +75,6 @@ def _parse_path(path: str) -> str:
         raise ValueError(f"unix:{path}: the path must be absolute")
     if len(path.encode()) > LONGEST_PATH:
         raise ValueError(
-            f"unix:{path} has {len(path.encode())} octets; a socket's path ends at {LONGEST_PATH}"
+            f"unix:{path} has {len(path.encode())} octets; a socket's path has {LONGEST_PATH} at most"
         )
     return path

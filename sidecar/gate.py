@@ -10,6 +10,7 @@ from __future__ import annotations
 import socket
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IProtocol, IProtocolFactory, IReadDescriptor
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.logger import Logger
@@ -33,11 +34,17 @@ class Gate:
         self.reactor = reactor
         self.log = log
         self.most = most
-        self.open = 0
         self.refused = 0
+        self._connections: set[_Counted] = set()
+        self._empty: Deferred[None] | None = None
         self._acceptors: list[Acceptor] = []
         self._paused = False
         self._said: dict[str, float] = {}
+
+    @property
+    def open(self) -> int:
+        """How many connections there are."""
+        return len(self._connections)
 
     def add(self, held: Held, factory: IProtocolFactory) -> None:
         """Begin to accept on a socket."""
@@ -52,6 +59,18 @@ class Gate:
             self.reactor.removeReader(acceptor)
             acceptor.factory.doStop()
             acceptor.held.release()
+
+    def hang_up(self) -> Deferred[None]:
+        """Close every connection once what was written to it is sent; fires when none is left."""
+        self._empty = Deferred()
+        for connection in tuple(self._connections):
+            connection.hang_up()
+        self._check_empty()
+        return self._empty
+
+    def _check_empty(self) -> None:
+        if not self._connections and self._empty is not None and not self._empty.called:
+            self._empty.callback(None)
 
     def has_room(self) -> bool:
         """Whether one more connection may come in; if not, nothing is accepted until one has left."""
@@ -76,13 +95,14 @@ class Gate:
             self._said[event] = now
             self.log.warning(event, text=text, **fields)
 
-    def entered(self) -> None:
+    def entered(self, connection: _Counted) -> None:
         """A connection begins."""
-        self.open += 1
+        self._connections.add(connection)
 
-    def left(self) -> None:
+    def left(self, connection: _Counted) -> None:
         """A connection has ended."""
-        self.open -= 1
+        self._connections.discard(connection)
+        self._check_empty()
         self._resume()
 
     def _pause(self, event: str, text: str) -> None:
@@ -170,18 +190,24 @@ class _Counted(Protocol):
     def __init__(self, inner: IProtocol, gate: Gate) -> None:
         self._inner = inner
         self._gate = gate
+        self._transport: Any = None
         setattr(self, "dataReceived", inner.dataReceived)  # noqa: B010  # saves a call for each read
 
     def makeConnection(self, transport: Any) -> None:
         """Count in; a protocol that fails here loses its connection and nothing else."""
-        self._gate.entered()
+        self._transport = transport
+        self._gate.entered(self)
         with _twisted.failuresHandled("while a connection begins") as begin:
             self._inner.makeConnection(transport)
         if begin.failed:
             transport.abortConnection()
 
+    def hang_up(self) -> None:
+        """Close once everything is sent."""
+        self._transport.loseConnection()
+
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Count out."""
         with _twisted.failuresHandled("while a connection ends"):
             self._inner.connectionLost(reason)
-        self._gate.left()
+        self._gate.left(self)

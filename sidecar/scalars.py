@@ -63,10 +63,8 @@ def without_none(hint: Any) -> tuple[Any, bool]:
     """The type without its `| None`, and whether it had one."""
     if typing.get_origin(hint) not in (typing.Union, types.UnionType):
         return hint, False
-    others = [part for part in typing.get_args(hint) if part is not type(None)]
-    if len(others) != 1:
-        raise TypeError(f"no setting can have the type {hint!r}: one type or None")
-    return others[0], True
+    others = tuple(part for part in typing.get_args(hint) if part is not type(None))
+    return typing.Union[others], len(others) < len(typing.get_args(hint))  # noqa: UP007  # of a tuple
 
 
 def kind(node: Value) -> str:

@@ -1,12 +1,14 @@
 """A tiny service behind sidecar.daemon, started as a process by the tests: it answers each line with itself.
 
-A line `slow` is answered after a second, `crash` raises, `big` is answered with 1 MB. Settings: a YAML file
-with version, greeting, listen and log.
+A line `slow` is answered after a second, `never` is not answered, `crash` raises, `hang` stops the loop, and
+`eat descriptors` leaves none. Settings: a YAML file with version, greeting, listen and log.
 """
 
 from __future__ import annotations
 
+import os
 import sys
+import time
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -23,6 +25,15 @@ class Settings:
     sick: bool = False
     listen: Listen = field(default_factory=Listen)
     log: LogSettings = field(default_factory=LogSettings)
+
+
+def eat():
+    """Every descriptor that is left."""
+    while True:
+        try:
+            yield os.open("/dev/null", os.O_RDONLY)
+        except OSError:
+            return
 
 
 def main() -> int:
@@ -43,6 +54,8 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 2
 
+    eaten: list[int] = []
+
     class Echo(LineReceiver):
         delimiter = b"\n"
 
@@ -53,6 +66,18 @@ def main() -> int:
         def lineReceived(self, line):
             if line == b"crash":
                 raise RuntimeError("crash\n<3>forged: event=forged")
+            if line == b"hang":
+                log.notice("hang")
+                time.sleep(30)
+            if line == b"never":
+                log.notice("never")
+                service.busy += 1
+                return
+            if line == b"eat descriptors":
+                eaten.extend(eat())
+            if line == b"free descriptors":
+                while eaten:
+                    os.close(eaten.pop())
             service.busy += 1
             reactor.callLater(1 if line == b"slow" else 0, self.answer, line)
 
@@ -71,10 +96,15 @@ def main() -> int:
             return Factory.forProtocol(Echo)
 
         def start(self):
+            if self.settings.greeting == "crash at start":
+                raise RuntimeError(self.settings.greeting)
             log.notice("settings", digest=digest(self.settings))
 
         def reload(self):
-            self.settings = load(path, Settings)
+            new = load(path, Settings)
+            if new.greeting == "crash on reload":
+                raise RuntimeError(new.greeting)
+            self.settings = new
             log.notice("settings", digest=digest(self.settings))
 
         def drain(self):
