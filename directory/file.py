@@ -7,8 +7,10 @@ judged in a thread. Must not know how an entry is written.
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
-from typing import Any
+from threading import Thread
+from typing import Any, cast
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.threads import deferToThreadPool
@@ -35,6 +37,7 @@ POLL = 0.5  # seconds between two looks at the file
 LARGE = 64_000  # octets from which a file is read in a thread: about 10 ms of work
 LARGEST = 1 << 28  # octets; a million logins fit
 WORKERS = 2  # threads that judge passwords, per process
+SHOWN = 20  # mistakes of one broken file that are logged
 WAITING_MAX = 64  # passwords that wait or are being judged; over it the answer is Unavailable
 
 #: What tells one state of a file from another.
@@ -49,8 +52,9 @@ def read_file(path: Path, reading: Reading) -> Roll:
 def _read(path: Path, reading: Reading) -> tuple[Roll, Signature]:
     try:
         with open(path, "rb") as file:
-            content = file.read(LARGEST + 1)
+            # Before it is read, so that what is written meanwhile is seen as another state.
             signature = _signature(os.fstat(file.fileno()))
+            content = file.read(LARGEST + 1)
         if len(content) > LARGEST:
             raise SettingsError([Problem(str(path), 0, 0, "", f"is larger than {LARGEST} octets")])
         text = content.decode("utf-8-sig")
@@ -82,8 +86,9 @@ class FileDirectory:
         self._busy = False
         self._call: Any = None
         self._waiting = 0
-        self._judges = ThreadPool(0, WORKERS, "directory-passwords")
-        self._readers = ThreadPool(0, 1, "directory-file")
+        self._judges = _threads(WORKERS, "directory-passwords")
+        self._readers = _threads(1, "directory-file")
+        self._stopped = False
 
     def start(self) -> None:
         """Read the file and follow it. A broken or missing one is logged, not raised."""
@@ -97,9 +102,12 @@ class FileDirectory:
         """Let the file and the threads go; waits for the passwords that are being judged."""
         if self._call is not None and self._call.active():
             self._call.cancel()
-        self._call = None
+        if self._stopped:
+            return
+        self._stopped = True
         self._judges.stop()
-        self._readers.stop()
+        if not self._busy:  # a huge file may take longer than we have
+            self._readers.stop()
 
     def state(self) -> str:
         """``ok``, ``stale`` (the file is broken, the last good one answers) or ``unavailable``."""
@@ -117,7 +125,7 @@ class FileDirectory:
 
     def verify(self, credentials: Credentials) -> Deferred[Verified | Denied]:
         """Judge a credential in a thread; fails with Unavailable when too many wait or there is no file."""
-        if self._roll is None:
+        if self._roll is None or self._stopped:
             return fail(_unavailable(self._path))
         if self._waiting >= WAITING_MAX:
             return fail(Unavailable(f"{self._waiting} passwords are waiting to be judged"))
@@ -160,9 +168,8 @@ class FileDirectory:
         self._call = self._reactor.callLater(POLL, self._poll)
         seen, before = self._look(), self._seen
         self._seen = seen
-        # A file that is written in place is left alone until it rests; a renamed one is complete at once.
-        resting = seen == before or _inode(seen) != _inode(before)
-        if seen != self._loaded and resting and not self._busy:
+        # Left alone until it rests: half of a file may well be valid YAML that lacks half of the logins.
+        if seen != self._loaded and seen == before and not self._busy:
             self._reload(seen)
 
     def _reload(self, seen: Signature | str) -> None:
@@ -188,22 +195,28 @@ class FileDirectory:
         if isinstance(result, SettingsError):
             self._good = False
             kept = "last good" if self._roll is not None else "none"
-            for problem in result.problems:
-                self._log.error("directory_broken", file=str(self._path), kept=kept, problem=str(problem))
+            count = len(result.problems)
+            for problem in result.problems[:SHOWN]:
+                self._log.error(
+                    "directory_broken", file=self._path, problem=problem, problems=count, kept=kept
+                )
             return
         self._roll, self._loaded, self._dummy = result
         self._good = True
         count = len(self._roll.principals)
-        self._log.notice("directory_read", file=str(self._path), principals=count)
+        self._log.notice("directory_read", file=self._path, principals=count)
 
     def _fault(self, failure: Failure) -> None:
         self._busy = False
         self._good = False
-        self._log.error("directory_fault", file=str(self._path), fault=failure.getTraceback())
+        self._log.error("directory_fault", file=self._path, traceback=failure.getTraceback())
 
 
-def _inode(seen: Signature | str | None) -> object:
-    return seen[3:] if isinstance(seen, tuple) else seen
+def _threads(count: int, name: str) -> ThreadPool:
+    pool: Any = ThreadPool(0, count, name)
+    # A process that ends without stop() must not wait for them.
+    pool.threadFactory = partial(Thread, daemon=True)
+    return cast(ThreadPool, pool)
 
 
 def _outcome(principal: Principal | None, right: bool) -> Verified | Denied:

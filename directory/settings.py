@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from directory.address import Rules, parse_domain
+from directory.cache import CacheSettings
 from directory.drafts import Reading
-from directory.file import FileDirectory
+from directory.file import FileDirectory, read_file
 from directory.identity import Directory
 from directory.ownership import DomainAliases
-from sidecar.settings import duration
+from directory.roll import Roll
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,30 +44,6 @@ class TermsSettings:
 
     required: bool = field(default=False, metadata={"help": "an entry without terms_accepted has not"})
     url: str = field(default="", metadata={"help": "where terms can be accepted; shown in the refusal"})
-
-
-@dataclass(frozen=True, slots=True)
-class CacheSettings:
-    """How long answers of a directory that answers later are kept (the file directory needs none)."""
-
-    ttl: float = field(
-        default=60.0, metadata={"parse": duration, "help": "how long a principal is remembered"}
-    )
-    negative_ttl: float = field(
-        default=10.0, metadata={"parse": duration, "help": "how long an absent principal is remembered"}
-    )
-    stale: float = field(
-        default=3600.0,
-        metadata={
-            "parse": duration,
-            "help": "how long after that it still answers while the directory is away",
-        },
-    )
-    entries: int = field(default=10_000, metadata={"help": "how many answers are remembered"})
-
-    def __post_init__(self) -> None:
-        if self.entries < 1:
-            raise ValueError("entries is 1 or more")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +78,11 @@ class DirectorySettings:
     def reading(self) -> Reading:
         """What turns the lines of a directory into principals."""
         return Reading(self.domain_aliases, self.addresses, self.terms.required, self.terms.url)
+
+
+def read_directory(settings: DirectorySettings) -> Roll:
+    """Every principal as listed now, for commands that run once. Raises SettingsError with every mistake."""
+    return read_file(settings.file.path, settings.reading)
 
 
 def open_directory(settings: DirectorySettings, *, reactor: Any, log: Any) -> Directory:
