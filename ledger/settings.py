@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ledger.limits import Limit, parse_limit
+from ledger.limits import Limit
 
 if TYPE_CHECKING:
     from ledger.charges import Ledger
@@ -42,14 +42,6 @@ class LedgerSettings:
 def default_plans() -> Plans:
     """What stands without a `plans` section: a default plan that limits nothing."""
     return {"default": ()}
-
-
-def plans_field() -> Any:
-    """The dataclass field of a root's ``plans: Plans``, each limit read by `parse_limit`."""
-    return field(
-        default_factory=default_plans,
-        metadata={"parse": parse_limit, "help": "named sets of limits, such as 500 recipients per day"},
-    )
 
 
 def open_ledger(settings: LedgerSettings, *, reactor: Any, log: Any) -> Ledger:

@@ -1,0 +1,90 @@
+"""`submitward quota`: what a principal has used of its plan, and forgetting it.
+
+Knows how standings are shown. Must not know how they are counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from directory.identity import Principal
+from directory.settings import read_directory
+from ledger.limits import PER_MESSAGE, Standing, format_amount, format_limit
+from policyd.settings import Settings
+from submitward.bookkeeping import DONE, NO, USAGE, Answer, Refused, answer, author, moment, the_book
+from submitward.targets import FORMS, argument, parse_target, plain
+
+HELP = "show what a principal has used of its limits, or reset it"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    show = actions.add_parser("show", help="what was used, what is left, when it reopens")
+    reset = actions.add_parser("reset", help="forget what was used until now")
+    reset.add_argument("--reason", required=True, type=argument(plain), help="why, for the audit trail")
+    for action in (show, reset):
+        action.add_argument("target", type=argument(parse_target), metavar="TARGET", help=FORMS)
+        action.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def run(options: argparse.Namespace) -> int:
+    """0 shown or reset, 1 not listed, 2 usage or settings, 75 unavailable."""
+    work = show if options.action == "show" else reset
+    return answer(options, lambda settings: work(settings, options))
+
+
+def show(settings: Settings, options: argparse.Namespace) -> Answer:
+    """The standing of each limit of the principal's plan."""
+    principal = listed(settings, options.target)
+    plan = settings.plans.get(principal.plan)
+    if plan is None:
+        raise Refused(f"{options.target} has the plan {principal.plan}, which the settings lack", USAGE)
+    with the_book(settings) as book:
+        standings = book.standing(tuple((options.target, limit) for limit in plan))
+    head = f"{options.target}: plan {principal.plan}{'' if plan else ', which limits nothing'}"
+    value = {"subject": options.target, "plan": principal.plan, "limits": [in_json(s) for s in standings]}
+    return Answer(DONE, value, (head, *map(in_words, standings)))
+
+
+def listed(settings: Settings, subject: str) -> Principal:
+    """The principal of that subject, as the directory lists it now."""
+    found = (p for p in read_directory(settings.directory).principals if p.subject == subject)
+    principal = next(found, None)
+    if principal is None:
+        kind = subject.partition(":")[0]
+        why = (
+            "the directory does not list it"
+            if kind in ("login", "certificate", "network")
+            else "it has no plan"
+        )
+        raise Refused(f"{subject} is no principal: {why}", NO)
+    return principal
+
+
+def in_words(standing: Standing) -> str:
+    """``500 recipients per day: 37 used, 463 left``."""
+    limit = standing.limit
+    if limit.window == PER_MESSAGE:
+        return f"  {format_limit(limit)}"
+    used, left = (f"{format_amount(n, limit.unit)}" for n in (standing.used, standing.remaining))
+    reopens = "" if standing.reopens_at is None else f", reopens {moment(standing.reopens_at)}"
+    return f"  {format_limit(limit)}: {used} used, {left} left{reopens}"
+
+
+def in_json(standing: Standing) -> dict[str, object]:
+    """The same for programs; `reopens_at` in epoch seconds."""
+    limit = standing.limit
+    value: dict[str, object] = {"limit": format_limit(limit), "unit": limit.unit, "amount": limit.amount}
+    if limit.window == PER_MESSAGE:
+        return value | {"window": None}
+    now = {"used": standing.used, "remaining": standing.remaining, "reopens_at": standing.reopens_at}
+    return value | {"window": limit.window} | now
+
+
+def reset(settings: Settings, options: argparse.Namespace) -> Answer:
+    """Forget what the subject has used; running sidecars learn of it within 250 ms."""
+    with the_book(settings) as book:
+        count = book.reset(options.target, author(), options.reason)
+    line = f"{options.target}: reset, {count} counter{'' if count == 1 else 's'} held something"
+    return Answer(DONE, {"subject": options.target, "counters": count}, (line,))
