@@ -6,8 +6,10 @@ answers mean. Must not know how the ledger counts.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from directory import address
-from ledger.charges import Admitted, Amounts, Refused, Submission
+from ledger.charges import Admitted, Amounts, Refused, Submission, last_to_reopen
 from ledger.limits import PER_MESSAGE, Limit, Standing, format_limit
 from policyd import replies
 from policyd.case import Case
@@ -136,3 +138,18 @@ def _spent(standing: Standing, reopens: float | None) -> tuple[tuple[str, object
         ("limit", format_limit(standing.limit)),
         ("reopens", "never" if reopens is None else int(-(-reopens // 1))),
     )
+
+
+def predict(charge: Charge, standings: tuple[Standing, ...], now: float) -> Admitted | Refused:
+    """What the ledger would answer to `charge`, by the standings of its limits and without taking anything.
+
+    When a part of a window would do, the ledger alone knows when it opens: the latest moment stands here.
+    """
+    failing = []
+    for (_, limit, enforce), standing in zip(charge.limits, standings, strict=True):
+        wanted: int = getattr(charge.amounts, limit.unit)
+        if enforce and wanted and standing.used + wanted > limit.amount:
+            latest = standing.reopens_at if wanted == 1 else now + limit.window
+            failing.append(Refused(limit, standing, latest if wanted <= limit.amount else None))
+    after = (replace(s, used=s.used + getattr(charge.amounts, s.limit.unit)) for s in standings)
+    return last_to_reopen(failing) if failing else Admitted(tuple(after))

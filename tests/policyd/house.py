@@ -1,6 +1,6 @@
-"""A policyd for tests: a private directory with settings, the service on real sockets, and a client as Postfix is.
+"""A policyd for tests: a private directory, the service on real sockets, and a client as Postfix is.
 
-The service runs in the test's own reactor, with the real YAML directory and the real SQLite ledger unless a test
+The service runs in the reactor of the test, with the real YAML directory and SQLite ledger unless a test
 hands in others; `Process` runs the door as a process of its own.
 """
 

@@ -130,7 +130,7 @@ class Replay:
         self.client = self.connect()
 
     def block(self, value: str) -> None:
-        subject, extent, seconds, contact = (value.split(" ", 3) + [""])[:4]
+        subject, extent, seconds, contact = [*value.split(" ", 3), ""][:4]
         now = time.time()
         end = None if seconds == "-" else now + float(seconds)
         block = Block("", subject, extent, "tests", "a test", contact, now - 1, end)  # type: ignore[arg-type]
