@@ -147,7 +147,7 @@ class _Daemon:
         where = [held.listener.address for held in self._held]
         inherited = sum(held.made is None and held.listener.is_unix for held in self._held)
         self._log.notice("start", listen=where, inherited=inherited, connections=self._gate.most)
-        self._notifier.send("READY=1", f"STATUS={self._state}")
+        self._notifier.send("READY=1", f"STATUS={self._service.state()}")
 
     def _cannot_start(self, failure: Failure) -> None:
         _twisted.failure("cannot start", failure)
@@ -169,7 +169,8 @@ class _Daemon:
     def _every(self, seconds: float, function: Callable[[], None]) -> None:
         call = LoopingCall(function)
         call.clock = self._reactor
-        call.start(seconds).addErrback(lambda failure: _twisted.failure("a periodic task ended", failure))
+        ended = call.start(seconds, now=False)
+        ended.addErrback(lambda failure: _twisted.failure("a periodic task ended", failure))
 
     def _feed_watchdog(self) -> None:
         if self._service.healthy():
