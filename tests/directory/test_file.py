@@ -6,7 +6,7 @@ import argon2
 import pytest
 import pytest_twisted
 from twisted.internet import reactor
-from twisted.internet.defer import gatherResults
+from twisted.internet.defer import CancelledError, gatherResults
 from twisted.internet.task import deferLater
 
 from directory import file as module
@@ -171,18 +171,49 @@ async def test_file_that_is_still_being_written_is_left_alone(open_file, path, l
 
 
 @pytest_twisted.ensureDeferred
-async def test_large_file_is_read_beside_the_reactor(open_file, path, log):
+async def test_large_file_is_read_beside_the_reactor(open_file, path, log, monkeypatch):
+    monkeypatch.setattr(module, "LARGE_AT_START", 1000)
     lines = "".join(f"  user{n}: {{mailboxes: [user{n}@example.org]}}\n" for n in range(3000))
     directory = open_file("logins:\n" + lines)
     assert directory.state() == "unavailable"
-    await until(lambda: directory.state() == "ok", 20)
-    assert directory.look_up(Login("user2999"))
+    given_up = directory.look_up(Login("user1"))
+    given_up.addErrback(lambda failure: failure.trap(CancelledError))
+    waiting = directory.look_up(Login("user2999"))
+    denied = directory.verify(Credentials("user1", b"x"))
+    everybody = directory.principals()
+    given_up.cancel()
+    assert (await waiting).name == "user2999"
+    assert await denied == Denied("wrong_password")
+    assert len(await everybody) == 3000
+    assert directory.look_up(Login("user2999")).name == "user2999"
     replace(path, f"logins:\n{lines}  alice: {{mailboxes: [user1@example.org]}}\n")
     await until(lambda: directory.state() == "stale", 20)
     replace(path, f"logins:\n{lines}  alice: {{}}\n")
     await until(lambda: directory.state() == "ok", 20)
     assert directory.look_up(Login("alice"))
     assert len(log.named("directory_broken")) == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_who_waits_for_the_first_reading_of_a_broken_file_hears_that_it_is_unavailable(
+    open_file, monkeypatch
+):
+    monkeypatch.setattr(module, "LARGE_AT_START", 10)
+    directory = open_file("logins: {alice: {plan: ''}}")
+    with pytest.raises(Unavailable):
+        await directory.look_up(Login("alice"))
+    with pytest.raises(Unavailable):
+        directory.look_up(Login("alice"))
+
+
+@pytest_twisted.ensureDeferred
+async def test_who_waits_when_the_process_ends_hears_that_it_is_unavailable(open_file, monkeypatch):
+    monkeypatch.setattr(module, "LARGE_AT_START", 10)
+    directory = open_file("logins: {alice: {}}")
+    waiting = directory.look_up(Login("alice"))
+    directory.stop()
+    with pytest.raises(Unavailable):
+        await waiting
 
 
 @pytest_twisted.ensureDeferred
