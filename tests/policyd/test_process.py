@@ -81,9 +81,43 @@ def test_a_reload_opens_another_directory_only_when_its_section_changed(
     other.write_text("logins: {alice: {mailboxes: [other@example.org]}}\n")
     settings.write_text(settings.read_text().replace("directory.yaml", "other.yaml"))
     process.signal(signal.SIGHUP)
-    process.wait_for("event=reload")
+    process.wait_for("the new directory serves")
     assert str(client.ask()).startswith("553 5.7.1")
     assert client.ask(sender="other@example.org") == "DUNNO"
+
+
+def test_a_reload_to_stores_that_cannot_serve_keeps_the_old_ones(process: Process, directory: Path) -> None:
+    client = Client(process.policy)
+    assert client.ask(**BOB, **DATA) == "DUNNO"
+    settings = directory / "config.yaml"
+    text = settings.read_text()
+    settings.write_text(
+        text.replace("directory.yaml", "none.yaml").replace("ledger.sqlite", "no/such/ledger")
+    )
+    process.signal(signal.SIGHUP)
+    process.wait_for("event=reload")
+    assert client.ask(**BOB, **END) == "DUNNO"
+    assert client.ask() == "DUNNO"
+    said = process.wait_for("goes on serving", times=2)
+    assert "the new directory is unavailable" in said
+    assert "the new ledger is unavailable" in said
+    assert client.ask(**DATA) == "DUNNO"
+    # The same settings again, once the files are there.
+    (directory / "none.yaml").write_text("logins: {alice: {mailboxes: [other@example.org]}}\n")
+    process.signal(signal.SIGHUP)
+    process.wait_for("the new directory serves")
+    assert client.ask(sender="other@example.org") == "DUNNO"
+
+
+def test_a_reload_can_open_another_ledger(process: Process, directory: Path) -> None:
+    client = Client(process.policy)
+    assert client.ask(**BOB, **DATA) == "DUNNO"
+    settings = directory / "config.yaml"
+    settings.write_text(settings.read_text().replace("ledger.sqlite", "other.sqlite"))
+    process.signal(signal.SIGHUP)
+    process.wait_for("the new ledger serves")
+    assert client.ask(**BOB, **DATA | {"instance": "2.2.2.2", "queue_id": "Q2"}) == "DUNNO"
+    assert (directory / "other.sqlite").exists()
 
 
 def test_wrong_settings_at_the_start_are_all_named_with_status_2(directory: Path) -> None:
