@@ -10,10 +10,18 @@ from twisted.internet.defer import CancelledError, gatherResults
 from twisted.internet.task import deferLater
 
 from directory import file as module
+from directory.address import Rules
 from directory.drafts import Reading
 from directory.file import FileDirectory, read_file
 from directory.identity import Credentials, Denied, Login, Network, Unavailable, Verified
-from directory.settings import DirectorySettings, DomainSettings, FileSettings, open_directory, read_directory
+from directory.settings import (
+    DirectorySettings,
+    DomainSettings,
+    FileSettings,
+    load_directory_settings,
+    open_directory,
+    read_directory,
+)
 from sidecar.settings import SettingsError
 
 hash_password = argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1).hash  # at the least cost
@@ -357,3 +365,29 @@ def test_settings_open_the_directory_they_name(path, log):
 def test_domain_is_alias_of_one_domain_only(domains):
     with pytest.raises(ValueError, match=r"alias"):
         DirectorySettings(domains={name: DomainSettings(aliases) for name, aliases in domains.items()})
+
+
+def test_section_is_read_from_the_settings_file_and_its_mistakes_are_named(tmp_path):
+    settings = tmp_path / "config.yaml"
+    settings.write_text(
+        "version: 1\n"
+        "directory:\n"
+        "  file: {path: /etc/x.yaml}\n"
+        "  domains: {Example.ORG: {aliases: [EXAMPLE.net, пример.рф]}}\n"
+        "  addresses: {recipient_delimiter: +, fold_local_part: false}\n"
+        "  terms: {required: true, url: 'https://example.org/terms'}\n"
+        "  cache: {ttl: 5 min, negative_ttl: 1 s, stale: 1 day, entries: 7}\n"
+    )
+    section = load_directory_settings(settings)
+    assert section.domain_aliases == {"example.org": ("example.net", "xn--e1afmkfd.xn--p1ai")}
+    assert section.addresses == Rules(fold_local_part=False, recipient_delimiter="+")
+    assert (section.cache.ttl, section.cache.stale, section.terms.required) == (300, 86400, True)
+    settings.write_text(
+        "directory: {domains: {'*.b': {}}, addresses: {recipient_delimiter: '@'}, kind: ldap}\n"
+    )
+    with pytest.raises(SettingsError) as wrong:
+        load_directory_settings(settings)
+    said = [f"{problem.path}: {problem.text}" for problem in wrong.value.problems]
+    assert len(said) == 3
+    assert any("the domain is not a domain name" in text for text in said)
+    assert any("recipient_delimiter is a few signs" in text for text in said)
