@@ -43,7 +43,7 @@ class Delivered:
 
     @cached_property
     def author(self) -> str:
-        return parseaddr(message_from_bytes(self.message)["From"])[1]
+        return parseaddr(str(message_from_bytes(self.message)["From"]))[1]
 
     @property
     def is_signed(self) -> bool:

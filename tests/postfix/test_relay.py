@@ -28,7 +28,7 @@ SENDERS = [
     ("alice@sub.example.org", 553),
     ("alice@org", 553),
     ("alice@[127.0.0.1]", 553),
-    ("@example.org", 553),
+    ("@example.org", 501),
     ("alice@example.com", 553),
     ("xalice@example.org", 553),
     ("alice_lastname@example.com", 553),
@@ -200,13 +200,13 @@ def test_a_large_message_is_signed_and_unharmed(lab: Lab, alice: Session) -> Non
     assert mail[0].message.endswith(body[-2000:].encode())
 
 
-def test_missing_date_and_message_id_are_added_before_the_signature(lab: Lab, alice: Session) -> None:
+def test_a_message_without_date_and_message_id_is_signed_as_it_is(lab: Lab, alice: Session) -> None:
     word = token()
-    assert alice.send(ALICE, [FRIEND], f"From: {ALICE}\r\nSubject: {word}\r\n\r\nhi\r\n".encode()).code == 250
+    message = f"From: {ALICE}\r\nSubject: {word}\r\n\r\nhi\r\n".encode()
+    assert alice.send(ALICE, [FRIEND], message).code == 250
     mail = delivered(lab, word)
     assert [m.is_aligned for m in mail] == [True]
-    assert b"\r\nMessage-Id: <" in mail[0].message
-    assert b"\r\nDate: " in mail[0].message
+    assert mail[0].message.endswith(message)
 
 
 def test_a_signature_breaks_when_a_second_author_is_added(lab: Lab, alice: Session) -> None:
