@@ -6,6 +6,7 @@ is the clerk's thread's alone, nor know what a verb means.
 
 from __future__ import annotations
 
+import secrets
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -13,12 +14,14 @@ from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, fail, succeed
 
+from ledger.app_passwords import AppPassword
 from ledger.blocks import Block
 from ledger.book import Book
 from ledger.charges import Admitted, Amounts, ChargeId, Held, Refused, Submission, Unavailable
 from ledger.clerk import Clerk, Report, State
 from ledger.clock import HostClock
 from ledger.limits import Limit, Standing
+from ledger.marks import Mark, Pair, Seen
 
 T = TypeVar("T")
 Changed = Callable[[int, tuple[Block, ...]], None]
@@ -77,6 +80,33 @@ class SqliteLedger:
 
     def lift(self, block_id: str, author: str, reason: str) -> Deferred[bool]:
         return self._ask(lambda book: book.lift(block_id, author, reason))
+
+    def guard_look(self, pairs: tuple[Pair, ...]) -> Deferred[tuple[Seen, ...]]:
+        return self._ask(lambda book: book.marks.look(pairs))
+
+    def guard_note(self, marks: tuple[Mark, ...]) -> Deferred[bool]:
+        return self._ask(lambda book: book.marks.note(marks))
+
+    def guard_drop(self, pairs: tuple[Pair, ...]) -> Deferred[None]:
+        return self._ask(lambda book: book.marks.drop(pairs))
+
+    def guard_names(self, key: str) -> Deferred[tuple[str, ...]]:
+        return self._ask(lambda book: book.marks.names(key))
+
+    def secret(self, name: str) -> Deferred[bytes]:
+        return self._ask(lambda book: book.marks.secret(name, lambda: secrets.token_bytes(32)))
+
+    def app_passwords(self, login: str) -> Deferred[tuple[AppPassword, ...]]:
+        return self._ask(lambda book: book.app_passwords.of(login))
+
+    def keep_app_password(self, one: AppPassword, author: str) -> Deferred[bool]:
+        return self._ask(lambda book: book.keep_app_password(one, author))
+
+    def revoke_app_password(self, login: str, id: str, author: str) -> Deferred[bool]:
+        return self._ask(lambda book: book.revoke_app_password(login, id, author))
+
+    def use_app_password(self, login: str, id: str, address: str) -> Deferred[None]:
+        return self._ask(lambda book: book.app_passwords.use(login, id, address))
 
     def watch(self, changed: Changed) -> None:
         self._watchers.append(changed)

@@ -8,8 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from ledger.app_password_rows import AppPasswordRows
+from ledger.app_passwords import AppPassword
 from ledger.blocks import Block
 from ledger.clock import Time
+from ledger.mark_rows import MarkRows
+from ledger.marks import Mark
 from ledger.register import Register
 from ledger.schema import Connection
 from ledger.tally import Tally
@@ -20,7 +24,8 @@ _META = "SELECT generation, era, booted, shift FROM meta"
 class Transaction:
     """One after the other on one connection.
 
-    `register` holds blocks with their tombstones; `generation` is the last that was read or committed.
+    `register` holds blocks with their tombstones, `marks` and `app_passwords` what AUTH keeps; `generation`
+    is the last that was read or committed.
     """
 
     def __init__(self, connection: Connection, new_id: Callable[[], str]) -> None:
@@ -28,6 +33,8 @@ class Transaction:
         self._execute = connection.execute
         self._tally = Tally(connection)
         self.register = Register(connection, new_id)
+        self.marks = MarkRows(connection)
+        self.app_passwords = AppPasswordRows(connection)
         self._now = 0.0
         self._era = 0
         self._moved = False
@@ -42,6 +49,7 @@ class Transaction:
         if (time.booted, time.shift) != (booted, shift):
             self._execute("UPDATE meta SET booted = ?, shift = ?", (time.booted, time.shift))
         self._now = self._tally.now = self.register.now = time.now
+        self.marks.now = self.app_passwords.now = time.now
         self._tally.skew, self._tally.era = time.skew, self._era
         self._moved = False
 
@@ -55,6 +63,27 @@ class Transaction:
             return self.generation, self.register.current()
         finally:
             self._execute("COMMIT")
+
+    def keep_app_password(self, one: AppPassword, author: str) -> bool:
+        """See `charges.Ledger.keep_app_password`."""
+        kept = self.app_passwords.keep(one)
+        if kept:
+            self.register.note(author, "app-password add", f"login:{one.login}", one.id, one.label)
+        self._moved = self._moved or kept
+        return kept
+
+    def revoke_app_password(self, login: str, id: str, author: str) -> bool:
+        """See `charges.Ledger.revoke_app_password`."""
+        revoked = self.app_passwords.revoke(login, id)
+        if revoked:
+            self.register.note(author, "app-password revoke", f"login:{login}", id, "")
+        self._moved = self._moved or revoked
+        return revoked
+
+    def announce(self, marks: tuple[Mark, ...]) -> None:
+        """Note marks and move the generation, so that others look."""
+        self.marks.note(marks)
+        self._moved = True
 
     def commit(self) -> None:
         """Make all verbs since `begin` last."""
