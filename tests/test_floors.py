@@ -21,9 +21,9 @@ FLOORS = {
     },
     "saslauthd": {
         0: "wire",
-        1: "answers mechanisms session",
+        1: "admissions answers guard mechanisms recollection session",
         2: "settings",
-        3: "reports server service",
+        3: "app_passwords flushes judge reports sentry server service sharing",
         4: "__main__",
     },
     "milter": {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import shutil
 import tempfile
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,14 +18,18 @@ from twisted.internet.task import deferLater
 
 from directory.identity import Credentials, Denied, Unavailable, Verified
 from ledger.blocks import Block
+from ledger.charges import Unavailable as LedgerUnavailable
+from ledger.model_auth import AuthModel
 from saslauthd.server import AuthFactory
 from saslauthd.service import AuthService
-from saslauthd.settings import AuthSettings, Settings
+from saslauthd.settings import AuthSettings, GuardSettings, Settings
 from sidecar.listen import Listener
 from sidecar.log import Log
 from sidecar.metrics import Metrics
 
 PASSWORDS = {"alice": b"pass", "bob": b"secret", "zo\u00eb": b"p\xc3\xa4ss"}
+#: Refusals are told at once.
+QUICK = GuardSettings(pair=10000, network=10000, login=10000, binds=10000, floor=0.0, delay=0.0)
 HELLO = b"VERSION\t1\t0\nCPID\t1\n"
 
 
@@ -74,10 +79,13 @@ class Directory:
         return succeed(Verified(login) if right else Denied("wrong_password"))
 
 
-class Ledger:
-    """Tells its blocks when a test does."""
+class Ledger(AuthModel):
+    """Tells its blocks when a test does, and keeps marks; `is_away` keeps none."""
 
     def __init__(self, blocks: tuple[Block, ...] | None = ()) -> None:
+        super().__init__()
+        self.now = time.time
+        self.is_away = False
         self._blocks = blocks
         self._changed: list[Callable[..., None]] = []
         self.stopped = False
@@ -97,6 +105,14 @@ class Ledger:
         if self._blocks is not None:
             changed(1, self._blocks)
 
+    def _begin(self) -> float:
+        if self.is_away:
+            raise LedgerUnavailable("the ledger is away")
+        return self.now()
+
+    def _moved(self) -> None:
+        self.tell(*(self._blocks or ()))
+
     def tell(self, *blocks: Block) -> None:
         for changed in self._changed:
             changed(2, blocks)
@@ -115,7 +131,7 @@ class Stage:
         self.ledger = ledger
         self.stream = io.StringIO()
         self.metrics = Metrics()
-        self.settings = Settings(version=1, auth=AuthSettings())
+        self.settings = Settings(version=1, auth=AuthSettings(guard=QUICK))
         self.service = AuthService(
             clock or reactor,
             self.settings,
