@@ -91,11 +91,20 @@ class _Answers:
         found = self._somebody.pop(question, None) or self._nobody.pop(question, None)
         return found is not None
 
+    def drop_login(self, login: str) -> int:
+        """Drop a login, under whatever name it was asked for."""
+        named = [q for q, a in self._somebody.items() if a.principal is not None and _is(a.principal, login)]
+        return sum(self.drop(question) for question in {Login(login), *named})
+
     def clear(self) -> int:
         count = len(self._somebody) + len(self._nobody)
         self._somebody.clear()
         self._nobody.clear()
         return count
+
+
+def _is(principal: Principal, login: str) -> bool:
+    return principal.kind == "login" and principal.name == login
 
 
 class CachedDirectory:
@@ -133,7 +142,12 @@ class CachedDirectory:
         self._flights.clear()
         if not login:
             return self._answers.clear()
-        return int(self._answers.drop(Login(login)))
+        return self._answers.drop_login(login)
+
+    def forget(self, login: str) -> None:
+        """Ask anew for one login, whoever else is being asked for."""
+        self._flights.pop(Login(login), None)
+        self._answers.drop(Login(login))
 
     def start(self) -> None:
         """Start the directory."""

@@ -15,6 +15,7 @@ from directory.cache import CacheSettings
 from directory.drafts import Reading
 from directory.file import FileDirectory, read_file
 from directory.identity import Directory
+from directory.ldap_settings import LdapSettings
 from directory.ownership import DomainAliases
 from directory.roll import Roll
 
@@ -44,14 +45,19 @@ class TermsSettings:
 
     required: bool = field(default=False, metadata={"help": "an entry without terms_accepted has not"})
     url: str = field(default="", metadata={"help": "where terms can be accepted; shown in the refusal"})
+    version: str = field(
+        default="",
+        metadata={"help": "LDAP: the version or date, compared as text, that was accepted at least"},
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class DirectorySettings:
     """The section ``directory``."""
 
-    kind: Literal["file"] = field(default="file", metadata={"help": "where principals are listed"})
+    kind: Literal["file", "ldap"] = field(default="file", metadata={"help": "where principals are listed"})
     file: FileSettings = field(default_factory=FileSettings)
+    ldap: LdapSettings = field(default_factory=LdapSettings)
     domains: dict[str, DomainSettings] = field(
         default_factory=dict, metadata={"parse_key": parse_domain, "help": "domains that have aliases"}
     )
@@ -60,6 +66,8 @@ class DirectorySettings:
     cache: CacheSettings = field(default_factory=CacheSettings)
 
     def __post_init__(self) -> None:
+        if self.kind == "ldap" and not (self.ldap.servers and self.ldap.base):
+            raise ValueError("kind ldap needs ldap.servers and ldap.base")
         owner: dict[str, str] = {}
         for domain, entry in self.domains.items():
             for alias in entry.aliases:
@@ -77,7 +85,8 @@ class DirectorySettings:
     @property
     def reading(self) -> Reading:
         """What turns the lines of a directory into principals."""
-        return Reading(self.domain_aliases, self.addresses, self.terms.required, self.terms.url)
+        terms = self.terms
+        return Reading(self.domain_aliases, self.addresses, terms.required, terms.url, terms.version)
 
 
 def read_directory(settings: DirectorySettings) -> Roll:
@@ -87,4 +96,8 @@ def read_directory(settings: DirectorySettings) -> Roll:
 
 def open_directory(settings: DirectorySettings, *, reactor: Any, log: Any) -> Directory:
     """The directory that `settings` name, not started yet; never raises for an unreadable file."""
+    if settings.kind == "ldap":
+        from directory.ldap_directory import LdapDirectory  # ldap3 is loaded by those who use it
+
+        return LdapDirectory(settings.ldap, settings.reading, settings.cache, reactor=reactor, log=log)
     return FileDirectory(settings.file.path, settings.reading, reactor=reactor, log=log)
