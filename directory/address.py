@@ -17,7 +17,8 @@ import idna
 from directory.identity import Address
 
 NULL_SENDER = Address("")
-LOCAL_PART_MAX = 64  # octets, RFC 5321 4.5.3.1.1
+# Octets. RFC 5321 4.5.3.1.1 says 64, but VERP and SRS senders are longer and Postfix sends them.
+LOCAL_PART_MAX = 255
 DOMAIN_MAX = 253  # characters of the A-label form, RFC 1035 2.3.4
 
 

@@ -46,6 +46,7 @@ class Draft:
     line: int
     grants: Grants
     terms: Terms
+    fingerprints: tuple[str, ...] = ()
 
 
 def finish(drafts: Iterable[Draft], reading: Reading) -> dict[tuple[Kind, str], Principal]:
@@ -79,4 +80,5 @@ def _principal(draft: Draft, listed: Mapping[str, dict[Address, str]], reading: 
         terms.disabled,
         not reading.terms_required if terms.accepted is None else terms.accepted,
         reading.terms_url,
+        draft.fingerprints,
     )

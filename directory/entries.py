@@ -183,6 +183,7 @@ class _Entries:
             fingerprint = self.reader.parsed(node, path, text, normal_fingerprint)
             if fingerprint is not None:
                 draft.name = draft.name or fingerprint
+                draft.fingerprints += (fingerprint,)
                 self._unique(self.fingerprints, fingerprint, draft, node, path, "has the fingerprint of")
 
     def _network(self, draft: Draft, values: Mapping[str, Node], key: Node, path: str) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Any, cast
 
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
@@ -34,7 +34,8 @@ from directory.roll import Roll
 from sidecar.problems import Problem, SettingsError
 
 POLL = 0.5  # seconds between two looks at the file
-LARGE = 64_000  # octets from which a file is read in a thread: about 10 ms of work
+LARGE = 64_000  # octets over which a file is read in a thread: about 25 ms of work
+LARGE_AT_START = 8 * LARGE
 LARGEST = 1 << 28  # octets; a million logins fit
 WORKERS = 2  # threads that judge passwords, per process
 SHOWN = 20  # mistakes of one broken file that are logged
@@ -89,13 +90,14 @@ class FileDirectory:
         self._judges = _threads(WORKERS, "directory-passwords")
         self._readers = _threads(1, "directory-file")
         self._stopped = False
+        self._awaiting: list[Deferred[None]] = []
 
     def start(self) -> None:
         """Read the file and follow it. A broken or missing one is logged, not raised."""
         self._judges.start()
         self._readers.start()
         self._seen = self._look()
-        self._reload(self._seen)
+        self._reload(self._seen, LARGE_AT_START)
         self._call = self._reactor.callLater(POLL, self._poll)
 
     def stop(self) -> None:
@@ -108,6 +110,7 @@ class FileDirectory:
         self._judges.stop()
         if not self._busy:  # a huge file may take longer than we have
             self._readers.stop()
+        self._wake()
 
     def state(self) -> str:
         """``ok``, ``stale`` (the file is broken, the last good one answers) or ``unavailable``."""
@@ -115,28 +118,47 @@ class FileDirectory:
             return "unavailable"
         return "ok" if self._good else "stale"
 
-    def look_up(self, question: Question) -> Principal | None:
-        """The principal, or None. Raises Unavailable until a good file was read."""
+    def look_up(self, question: Question) -> Principal | Deferred[Principal | None] | None:
+        """The principal, or None, at once; later only while a large file is read for the first time.
+
+        Raises Unavailable when no good file was read.
+        """
+        if self._roll is None and self._busy:
+            return self._first_reading().addCallback(lambda _: self._known().look_up(question))
         return self._known().look_up(question)
 
     def principals(self) -> Deferred[tuple[Principal, ...]]:
         """Every listed principal; fails with Unavailable."""
-        return succeed(self._roll.principals) if self._roll is not None else fail(_unavailable(self._path))
+        return self._first_reading().addCallback(lambda _: self._known().principals)
 
     def verify(self, credentials: Credentials) -> Deferred[Verified | Denied]:
         """Judge a credential in a thread; fails with Unavailable when too many wait or there is no file."""
-        if self._roll is None or self._stopped:
-            return fail(_unavailable(self._path))
-        if self._waiting >= WAITING_MAX:
-            return fail(Unavailable(f"{self._waiting} passwords are waiting to be judged"))
-        return self._judge(self._roll, credentials)
+        return self._first_reading().addCallback(lambda _: self._judge(self._known(), credentials))
 
     def _known(self) -> Roll:
         if self._roll is None:
-            raise _unavailable(self._path)
+            raise Unavailable(f"no good directory was read from {self._path} yet")
         return self._roll
 
+    def _first_reading(self) -> Deferred[None]:
+        """Fires when there is something to answer from, or nothing is on its way."""
+        if self._roll is not None or not self._busy:
+            return succeed(None)
+        waiting: Deferred[None] = Deferred()
+        self._awaiting.append(waiting)
+        return waiting
+
+    def _wake(self) -> None:
+        awaiting, self._awaiting = self._awaiting, []
+        for waiting in awaiting:
+            if not waiting.called:  # else given up by who asked
+                waiting.callback(None)
+
     def _judge(self, roll: Roll, credentials: Credentials) -> Deferred[Verified | Denied]:
+        if self._stopped:
+            raise Unavailable("this process is ending")
+        if self._waiting >= WAITING_MAX:
+            raise Unavailable(f"{self._waiting} passwords are waiting to be judged")
         try:
             principal = roll.logins.get(normal_login(credentials.login))
         except BadLogin:
@@ -170,15 +192,16 @@ class FileDirectory:
         self._seen = seen
         # Left alone until it rests: half of a file may well be valid YAML that lacks half of the logins.
         if seen != self._loaded and seen == before and not self._busy:
-            self._reload(seen)
+            self._reload(seen, LARGE)
 
-    def _reload(self, seen: Signature | str) -> None:
+    def _reload(self, seen: Signature | str, large: int) -> None:
         self._loaded = seen
-        if not isinstance(seen, str) and seen[2] > LARGE:
+        if not isinstance(seen, str) and seen[2] > large:
             self._busy = True
             reading = deferToThreadPool(self._reactor, self._readers, self._attempt)
             reading.addCallback(self._take)
             reading.addErrback(self._fault)
+            reading.addBoth(lambda _: self._wake())
         else:
             self._take(self._attempt())
 
@@ -225,7 +248,3 @@ def _outcome(principal: Principal | None, right: bool) -> Verified | Denied:
     if not right:
         return Denied("wrong_password")
     return Denied("disabled") if principal.disabled else Verified(principal.name)
-
-
-def _unavailable(path: Path) -> Unavailable:
-    return Unavailable(f"no good directory was read from {path} yet")

@@ -61,6 +61,7 @@ class Principal:
     `name` is the login, ``sha256:…`` or the network in CIDR form. `addresses` maps each owned address to the
     words that say which entry gives it. `domains` maps each wholly owned domain (A-labels) likewise.
     `domain` is the primary domain, ``""`` if there is none. `terms_url` is where terms can be accepted.
+    `fingerprints` are all of a certificate's, the one in `name` first.
     """
 
     kind: Kind
@@ -73,6 +74,7 @@ class Principal:
     disabled: bool = False
     terms_accepted: bool = True
     terms_url: str = ""
+    fingerprints: tuple[str, ...] = ()
 
     @property
     def subject(self) -> str:

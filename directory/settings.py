@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from directory.address import Rules, parse_domain
 from directory.cache import CacheSettings
@@ -18,6 +18,7 @@ from directory.identity import Directory
 from directory.ldap_settings import LdapSettings
 from directory.ownership import DomainAliases
 from directory.roll import Roll
+from sidecar.settings import load
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,19 @@ class DirectorySettings:
         """What turns the lines of a directory into principals."""
         terms = self.terms
         return Reading(self.domain_aliases, self.addresses, terms.required, terms.url, terms.version)
+
+
+@dataclass(frozen=True, slots=True)
+class _Only:
+    """A settings file of which only the section ``directory`` is read."""
+
+    OPEN: ClassVar[bool] = True
+    directory: DirectorySettings = field(default_factory=DirectorySettings)
+
+
+def load_directory_settings(path: str | Path) -> DirectorySettings:
+    """The section ``directory`` of the settings in `path`. Raises SettingsError."""
+    return load(path, _Only).directory
 
 
 def read_directory(settings: DirectorySettings) -> Roll:

@@ -1,13 +1,13 @@
 """The verbs of the ledger in SQL, on a connection that somebody else opened.
 
-Knows charges and their lives (reserved, settled, refunded, lapsed), and what one transaction is. Must not
-know files, threads, or what time it is: a transaction is told when it begins.
+Knows charges and their lives (reserved, settled, refunded, lapsed). Must not know files, threads, or what
+time it is: a transaction is told when it begins.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 from ledger.blocks import Block
 from ledger.charges import (
@@ -24,91 +24,43 @@ from ledger.charges import (
 )
 from ledger.clock import Time
 from ledger.limits import Limit, Standing
-from ledger.register import Register
-from ledger.rows import decode_limits, decode_takings, encode_limits, encode_takings, read, write
-from ledger.schema import Connection
-from ledger.tally import Tally, counters_of
+from ledger.rows import (
+    FIELDS,
+    ChargeRow,
+    decode_limits,
+    decode_takings,
+    encode_limits,
+    encode_takings,
+    read,
+    write,
+)
+from ledger.tally import counters_of
+from ledger.transaction import Transaction
 
 RESERVED: Final = 0
 SETTLED: Final = 1
 REFUNDED: Final = 2
 LAPSED: Final = 3
 
-_FIELDS = "id, state, era, principal, sender, messages, recipients, bytes, limits, takings"
-_FIND = f"SELECT {_FIELDS} FROM charges WHERE mta = ? AND queue_id = ? AND instance = ?"  # noqa: S608
-_NEWEST = f"SELECT {_FIELDS} FROM charges WHERE mta = ? AND queue_id = ? ORDER BY id DESC LIMIT 1"  # noqa: S608
-_DUE = f"SELECT {_FIELDS} FROM charges WHERE due <= ? ORDER BY due LIMIT ?"  # noqa: S608
+_FIND = f"SELECT {FIELDS} FROM charges WHERE mta = ? AND queue_id = ? AND instance = ?"  # noqa: S608
+_NEWEST = f"SELECT {FIELDS} FROM charges WHERE mta = ? AND queue_id = ? ORDER BY id DESC LIMIT 1"  # noqa: S608
+_DUE = f"SELECT {FIELDS} FROM charges WHERE due <= ? ORDER BY due LIMIT ?"  # noqa: S608
 _WRITE = """INSERT OR REPLACE INTO charges (mta, queue_id, instance, state, due, era, principal, sender,
     messages, recipients, bytes, limits, takings) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 _CHANGE = "UPDATE charges SET state = ?, due = ?, era = ?, takings = ? WHERE id = ?"
-_META = "SELECT generation, era, booted, shift FROM meta"
 _NOTHING = Amounts(0, 0, 0)
 
 
-class _Row:
-    """One charge as it was read."""
-
-    __slots__ = ("amounts", "era", "id", "limits", "principal", "sender", "state", "takings")
-
-    def __init__(self, row: tuple[Any, ...]) -> None:
-        self.id: int = row[0]
-        self.state: int = row[1]
-        self.era: int = row[2]
-        self.principal: str | bytes | None = row[3]
-        self.sender: str | bytes = row[4]
-        self.amounts = Amounts(row[5], row[6], row[7])
-        self.limits: str = row[8]
-        self.takings: str = row[9]
-
-
-class Book:
+class Book(Transaction):
     """All verbs, synchronous, each within a transaction: `begin`, verbs, then `commit` or `rollback`.
 
     The amounts of a refused verb are never written, so a transaction can hold many callers' verbs.
     """
 
-    def __init__(self, connection: Connection, new_id: Callable[[], str]) -> None:
-        self._execute = connection.execute
-        self._tally = Tally(connection)
-        self._register = Register(connection, new_id)
-        self._era = 0
-        self._moved = False
-        self.generation = 0
-
     def begin(self, tell_time: Callable[[str, float], Time], *, sweep: int = 64) -> None:
-        """Begin a transaction that may write. The time is asked for when the lock is held, so that it never
-        runs back between processes. At most `sweep` charges that are due are seen to."""
-        self._execute("BEGIN IMMEDIATE")
-        self.generation, self._era, booted, shift = self._execute(_META).fetchone()
-        time = tell_time(booted, shift)
-        if (time.booted, time.shift) != (booted, shift):
-            self._execute("UPDATE meta SET booted = ?, shift = ?", (time.booted, time.shift))
-        self._now = self._tally.now = self._register.now = time.now
-        self._tally.skew, self._tally.era = time.skew, self._era
-        self._moved = False
+        """Begin a transaction, in which at most `sweep` charges that are due are seen to."""
+        super().begin(tell_time)
         self._sweep(sweep)
-
-    def peek(self, tell_time: Callable[[str, float], Time]) -> tuple[int, tuple[Block, ...]]:
-        """The generation and the blocks as they are committed, without a writer's lock and outside of any
-        transaction."""
-        self._execute("BEGIN")
-        try:
-            self.generation, _, booted, shift = self._execute(_META).fetchone()
-            self._register.now = tell_time(booted, shift).now
-            return self.generation, self._register.current()
-        finally:
-            self._execute("COMMIT")
-
-    def commit(self) -> None:
-        """Make all verbs since `begin` last."""
-        if self._moved or self._tally.era != self._era:
-            self.generation += self._moved
-            self._execute("UPDATE meta SET generation = ?, era = ?", (self.generation, self._tally.era))
-        self._execute("COMMIT")
-
-    def rollback(self) -> None:
-        """Undo all verbs since `begin`."""
-        self._execute("ROLLBACK")
 
     def reserve(
         self,
@@ -153,7 +105,7 @@ class Book:
         )
         return Admitted(self._tally.standings(limits, used))
 
-    def _set_aside(self, row: _Row, limits: tuple[Held, ...]) -> None:
+    def _set_aside(self, row: ChargeRow, limits: tuple[Held, ...]) -> None:
         """Give a reservation back so that it can be had again, should its replacement be refused."""
         for counter in counters_of(limits):
             self._tally.used(counter)
@@ -216,59 +168,54 @@ class Book:
     def reset(self, subject: str, author: str, reason: str) -> int:
         """See `charges.Ledger.reset`."""
         count = self._tally.forget(subject)
-        self._register.note(author, "reset", subject, "", reason)
+        self.register.note(author, "reset", subject, "", reason)
         self._moved = True
         return count
 
     def blocks(self) -> tuple[int, tuple[Block, ...]]:
         """See `charges.Ledger.blocks`. Only what is committed is of this generation."""
-        return self.generation + self._moved, self._register.current()
+        return self.generation + self._moved, self.register.current()
 
     def block(self, block: Block) -> Block:
         """See `charges.Ledger.block`."""
         self._moved = True
-        return self._register.keep(block)
+        return self.register.keep(block)
 
     def lift(self, block_id: str, author: str, reason: str) -> bool:
         """See `charges.Ledger.lift`."""
-        lifted = self._register.lift(block_id, author, reason)
+        lifted = self.register.lift(block_id, author, reason)
         self._moved = self._moved or lifted
         return lifted
-
-    @property
-    def register(self) -> Register:
-        """Blocks with their tombstones, for the operator's command."""
-        return self._register
 
     def tidy(self, rows: int = 500) -> None:
         """Delete some of what no verb comes across any more."""
         self._tally.tidy(rows)
 
     def _sweep(self, most: int) -> None:
-        for row in map(_Row, self._execute(_DUE, (self._now, most)).fetchall()):
+        for row in map(ChargeRow, self._execute(_DUE, (self._now, most)).fetchall()):
             if row.state == RESERVED:
                 self._lapse(row)
             else:
                 self._execute("DELETE FROM charges WHERE id = ?", (row.id,))
 
-    def _find(self, charge: ChargeId) -> _Row | None:
+    def _find(self, charge: ChargeId) -> ChargeRow | None:
         key = (write(charge.mta), write(charge.queue_id), write(charge.instance))
         row = self._execute(_FIND, key).fetchone()
-        return _Row(row) if row else None
+        return ChargeRow(row) if row else None
 
-    def _newest(self, mta: str, queue_id: str) -> _Row | None:
+    def _newest(self, mta: str, queue_id: str) -> ChargeRow | None:
         row = self._execute(_NEWEST, (write(mta), write(queue_id))).fetchone()
-        return _Row(row) if row else None
+        return ChargeRow(row) if row else None
 
-    def _lapse(self, row: _Row) -> None:
+    def _lapse(self, row: ChargeRow) -> None:
         self._give_back(row)
         self._change(row, LAPSED, LAPSED_KEPT, "")
         self._moved = True
 
-    def _give_back(self, row: _Row) -> None:
+    def _give_back(self, row: ChargeRow) -> None:
         self._tally.give_back(counters_of(decode_limits(row.limits)), decode_takings(row.takings), row.era)
 
-    def _change(self, row: _Row, state: int, kept: float, takings: str) -> None:
+    def _change(self, row: ChargeRow, state: int, kept: float, takings: str) -> None:
         self._execute(_CHANGE, (state, self._now + kept, self._tally.era, takings, row.id))
 
     def _last(self, failing: list[Held], amounts: Amounts) -> Refused:

@@ -119,8 +119,8 @@ class Clerk:
             self._lose(trouble, report)
         except Exception as bug:  # noqa: BLE001  a thread that ends would leave every caller waiting
             self._lose(bug, report)
-        away = Unavailable(self._reason)
-        report.answers.extend((tag, away) for _, tag in jobs[len(report.answers) :])
+        unanswered = jobs[len(report.answers) :]
+        report.answers.extend((tag, Unavailable(self._reason)) for _, tag in unanswered)
 
     def _look_around(self, report: Report) -> BookFile:
         """The open file, opened (again) if need be; every POLL seconds what others did is looked for."""
@@ -147,6 +147,8 @@ class Clerk:
         self._file = BookFile(self._path)
         if self._file.made:
             report.notices.append(("notice", {"made": "a new file: nothing used, no blocks"}))
+        self._tidy(self._file)  # which shows that it can be written, and keeps what time it is
+        self._clock.adopt = False
         self._version, self._stale, self._told = self._file.data_version(), True, None
         return self._file
 

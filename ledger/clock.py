@@ -30,7 +30,7 @@ class Time:
 
 
 class HostClock:
-    """The clocks of this host. With `adopt` the next `tell` takes the wall clock as it is."""
+    """The clocks of this host. While `adopt` is set, `tell` takes the wall clock as it is."""
 
     def __init__(self, *, adopt: bool = False) -> None:
         self.adopt = adopt
@@ -53,6 +53,5 @@ class HostClock:
         skew = wall - (uptime + shift)
         fresh = self.adopt or booted != self.booted
         if fresh or _IGNORED < abs(skew) <= FOLLOWED:
-            self.adopt = False
             return Time(wall, 0.0, self.booted, wall - uptime)
         return Time(uptime + shift, skew if abs(skew) > FOLLOWED else 0.0, booted, shift)

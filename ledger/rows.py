@@ -1,6 +1,7 @@
 """How the values of a charge lie in the columns of the SQLite ledger.
 
-Knows the written form of limits, takings and text. Must not know SQL, or what the values are for.
+Knows the written form of limits, takings and text. Must not know how they are searched for, or what they are
+for.
 """
 
 from __future__ import annotations
@@ -8,11 +9,32 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from functools import lru_cache
+from typing import Any
 
-from ledger.charges import Held
+from ledger.charges import Amounts, Held
 from ledger.limits import Limit
 
 Taking = tuple[int, int, int]  # which of the counters of the charge's limits, sub-window, amount
+
+
+#: The columns of a ChargeRow, in its order.
+FIELDS = "id, state, era, principal, sender, messages, recipients, bytes, limits, takings"
+
+
+class ChargeRow:
+    """One charge as it was read: `limits` and `takings` still encoded, `principal` None without a record."""
+
+    __slots__ = ("amounts", "era", "id", "limits", "principal", "sender", "state", "takings")
+
+    def __init__(self, row: tuple[Any, ...]) -> None:
+        self.id: int = row[0]
+        self.state: int = row[1]
+        self.era: int = row[2]
+        self.principal: str | bytes | None = row[3]
+        self.sender: str | bytes = row[4]
+        self.amounts = Amounts(row[5], row[6], row[7])
+        self.limits: str = row[8]
+        self.takings: str = row[9]
 
 
 @lru_cache(maxsize=4096)

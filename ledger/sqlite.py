@@ -118,12 +118,12 @@ class SqliteLedger:
             getattr(self._log, level)("ledger", path=str(self._path), **fields)
         for deferred, answer in report.answers:
             _fire(deferred, answer)
+        if report.last:
+            self._ended.callback(None)
         if report.news:
             self._news = report.news
             for changed in self._watchers:
                 changed(*report.news)
-        if report.last:
-            self._ended.callback(None)
 
 
 def _fire(deferred: Deferred[Any], answer: Any) -> None:

@@ -11,6 +11,7 @@ from functools import lru_cache
 from ipaddress import ip_address, ip_network
 
 from directory.identity import (
+    LOGIN_MAX,
     BadLogin,
     Certificate,
     Login,
@@ -47,10 +48,7 @@ def plan(request: Request, context: Context) -> Inquiry:
 def _questions(request: Request) -> tuple[Question, ...]:
     """The login alone when there is one: an unknown login must not turn into a listed host."""
     if request.sasl_username:
-        try:
-            return (Login(normal_login(request.sasl_username)),)
-        except BadLogin:
-            return ()
+        return _login(request.sasl_username) if len(request.sasl_username) <= LOGIN_MAX else ()
     found: list[Question] = []
     if request.ccert_fingerprint or request.ccert_pubkey_fingerprint:
         fingerprints = _fingerprints(request.ccert_fingerprint, request.ccert_pubkey_fingerprint)
@@ -59,6 +57,14 @@ def _questions(request: Request) -> tuple[Question, ...]:
     if networks(request.client_address):
         found.append(Network(request.client_address))
     return tuple(found)
+
+
+@lru_cache(maxsize=1024)
+def _login(sasl_username: str) -> tuple[Question, ...]:
+    try:
+        return (Login(normal_login(sasl_username)),)
+    except BadLogin:
+        return ()
 
 
 def _fingerprints(*texts: str) -> tuple[str, ...]:

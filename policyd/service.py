@@ -13,9 +13,9 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.interfaces import IProtocolFactory
 
 from directory.identity import Directory
-from directory.settings import DirectorySettings, open_directory
+from directory.settings import open_directory
 from ledger.charges import Ledger
-from ledger.settings import LedgerSettings, open_ledger
+from ledger.settings import open_ledger
 from policyd.facts import Facts
 from policyd.inquiry import plan
 from policyd.journal import Counters
@@ -29,6 +29,8 @@ from sidecar.log import Log
 from sidecar.metrics import Metrics
 from sidecar.settings import digest
 
+NEW_STORE = 10.0  # seconds that a newly opened store gets to serve
+LOOK = 0.05  # seconds between two looks at it
 _SELF_QUERY = b"request=smtpd_access_policy\nprotocol_state=RCPT\nsender=\nclient_address=192.0.2.1\n\n"
 
 
@@ -52,6 +54,8 @@ class PolicyService:
         self._load = load
         self._open_directory = open_directory
         self._open_ledger = open_ledger
+        self._draining = False
+        self._opened: dict[str, object] = {"directory": settings.directory, "ledger": settings.ledger}
         self._factories: list[tuple[Listener, PolicyFactory]] = []
         self._counters = Counters(metrics)
         directory = open_directory(settings.directory, reactor=reactor, log=log)
@@ -86,15 +90,14 @@ class PolicyService:
     def reload(self) -> None:
         """Read the settings again. Raises SettingsError, and everything stays, when they are wrong.
 
-        Directory and ledger are opened anew only when their section has changed; listeners need a restart.
+        Directory and ledger are opened anew only when their section has changed, and the old ones serve until
+        the new ones can; listeners need a restart.
         """
         new, old, judge = self._load(), self.settings, self._judge
-        if new.directory != old.directory:
-            judge.directory, gone = self._begin_directory(new.directory), judge.directory
-            gone.stop()
-        if new.ledger != old.ledger:
-            judge.ledger, closing = self._begin_ledger(new.ledger), judge.ledger
-            closing.stop()
+        if new.directory != self._opened["directory"]:
+            self._exchange("directory", new.directory, self._open_directory)
+        if new.ledger != self._opened["ledger"]:
+            self._exchange("ledger", new.ledger, self._open_ledger)
         if new.plans != old.plans:
             judge.forget_standings()
         judge.rules = new.rules
@@ -105,15 +108,28 @@ class PolicyService:
             self._log.notice("settings", text="listen and log take effect with a restart")
         self._say_settings("settings")
 
-    def _begin_directory(self, settings: DirectorySettings) -> Directory:
-        directory = self._open_directory(settings, reactor=self._reactor, log=self._log)
-        directory.start()
-        return directory
+    def _exchange(self, name: str, settings: object, open_store: Callable[..., Any]) -> None:
+        """Put a new store in place of the old one as soon as it can serve; keep the old one if not."""
+        store = open_store(settings, reactor=self._reactor, log=self._log)
+        store.start()
+        ends = self._reactor.seconds() + NEW_STORE
 
-    def _begin_ledger(self, settings: LedgerSettings) -> Ledger:
-        ledger = self._open_ledger(settings, reactor=self._reactor, log=self._log)
-        ledger.start()
-        return ledger
+        def look() -> None:
+            if store.state() != "unavailable":
+                gone = getattr(self._judge, name)
+                setattr(self._judge, name, store)
+                self._opened[name] = settings
+                gone.stop()
+                self._log.notice("settings", text=f"the new {name} serves")
+            elif self._reactor.seconds() < ends and not self._draining:
+                self._reactor.callLater(LOOK, look)
+            else:
+                store.stop()
+                self._log.error(
+                    "settings", text=f"the new {name} is unavailable; the old one goes on serving"
+                )
+
+        look()
 
     def _say_settings(self, event: str) -> None:
         settings = self.settings
@@ -129,6 +145,7 @@ class PolicyService:
 
     def drain(self) -> Deferred[None]:
         """Answer what is in flight, deliver what waits, let go of the stores."""
+        self._draining = True
         done = gatherResults([factory.drain() for _, factory in self._factories])
         return done.addBoth(lambda _: Deferred.fromCoroutine(self._stop()))
 

@@ -17,6 +17,7 @@ from policyd.facts import AWAY, Away
 
 MOST = 10_000  # settlements that wait; what comes after them displaces the oldest, loudly
 PATIENCE = 5.0  # seconds for one attempt
+LAST_PATIENCE = 2.0  # seconds for what still waits when the process ends
 FIRST_PAUSE, LAST_PAUSE = 0.25, 10.0  # seconds between attempts
 
 T = TypeVar("T")
@@ -65,7 +66,7 @@ class Settlements:
 
     def flush(self) -> Deferred[None]:
         """Try at once to deliver everything; fires when that has ended, one way or the other."""
-        return self._in_time(self._deliver())
+        return within(self._reactor, LAST_PATIENCE, self._deliver())
 
     def stop(self) -> None:
         """Let go of the timer; what still waits is lost, loudly."""

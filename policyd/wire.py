@@ -77,6 +77,8 @@ class Reader:
     def take(self) -> Request | None:
         """The next request, None when it is not whole yet. Raises ProtocolError."""
         buffer = self._buffer
+        if not buffer:
+            return None
         end = 0 if buffer.startswith(b"\n") else buffer.find(b"\n\n", self._searched)
         if end < 0:
             if buffer.find(b"\n\r\n", max(0, self._searched - 1)) >= 0:

@@ -1,15 +1,13 @@
 """The life of a sidecar: start, reload, drain, stop, and the words to the service manager in between.
 
-Knows signals, the watchdog, descriptors and the order of things. Must not know what the service does: it is
+Knows signals, the watchdog and the order of things. Must not know what the service does: it is
 asked through `Service` only.
 """
 
 from __future__ import annotations
 
 import os
-import resource
 import signal
-import threading
 import time
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -22,6 +20,7 @@ from twisted.python.failure import Failure
 
 from sidecar import metrics as metrics_page
 from sidecar.gate import Gate
+from sidecar.host import check_backlog, raise_descriptors
 from sidecar.listen import Held, Listener, ListenError, hold, sockets
 from sidecar.log import Log, capture_twisted
 from sidecar.metrics import Metrics
@@ -31,8 +30,6 @@ from sidecar.settings import SettingsError
 DRAIN = 4.0  # seconds to answer what is in flight
 FLUSH = 0.5  # seconds to send what was answered
 STOP = 5.0  # seconds after SIGTERM at which the process ends, whatever hangs
-RESERVE = 64  # descriptors kept for files, the store, the log and the metrics
-WANTED = 4096  # descriptors; with fewer a busy Postfix may have to wait
 STATE_EVERY = 1.0  # seconds between two looks at the state
 
 _twisted = Logger()
@@ -76,6 +73,7 @@ def run(
     """
     undo = capture_twisted(log)
     most = raise_descriptors(log)
+    check_backlog(log)
     try:
         held = sockets(name, listeners, os.environ)
     except ListenError as error:
@@ -84,21 +82,10 @@ def run(
     daemon = _Daemon(reactor, Gate(reactor, log, most), held, service, log, metrics or Metrics())
     reactor.callWhenRunning(daemon.begin, metrics_address)
     reactor.run()  # with Twisted's own handlers, whose wake-up descriptor makes ours prompt
+    for one in held:
+        one.release()  # a SIGTERM in the very first moment is Twisted's, which does not know of them
     undo()
     return daemon.status
-
-
-def raise_descriptors(log: Log) -> int:
-    """Raise the soft limit of descriptors to the hard one; returns how many connections fit below it."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        soft = hard
-    if soft == resource.RLIM_INFINITY:
-        soft = 1 << 20
-    if soft < WANTED:
-        log.warning("descriptors", text=f"only {soft} may be open; set LimitNOFILE={WANTED} or more")
-    return soft - min(RESERVE, soft // 2)
 
 
 class _Daemon:
@@ -145,9 +132,9 @@ class _Daemon:
         if self._notifier.watchdog:
             self._every(self._notifier.watchdog / 2, self._feed_watchdog)
         where = [held.listener.address for held in self._held]
-        inherited = sum(held.made is None and held.listener.is_unix for held in self._held)
+        inherited = sum(held.inherited for held in self._held)
         self._log.notice("start", listen=where, inherited=inherited, connections=self._gate.most)
-        self._notifier.send("READY=1", f"STATUS={self._state}")
+        self._notifier.send("READY=1", f"STATUS={self._service.state()}")
 
     def _cannot_start(self, failure: Failure) -> None:
         _twisted.failure("cannot start", failure)
@@ -169,7 +156,8 @@ class _Daemon:
     def _every(self, seconds: float, function: Callable[[], None]) -> None:
         call = LoopingCall(function)
         call.clock = self._reactor
-        call.start(seconds).addErrback(lambda failure: _twisted.failure("a periodic task ended", failure))
+        ended = call.start(seconds, now=False)
+        ended.addErrback(lambda failure: _twisted.failure("a periodic task ended", failure))
 
     def _feed_watchdog(self) -> None:
         if self._service.healthy():
@@ -215,9 +203,8 @@ class _Daemon:
         if self._stopping:
             os._exit(0)
         self._stopping = True
-        late = threading.Timer(STOP, os._exit, (0,))
-        late.daemon = True
-        late.start()
+        signal.signal(signal.SIGALRM, lambda *_: os._exit(0))
+        signal.setitimer(signal.ITIMER_REAL, STOP)
         self._reactor.callFromThread(self._drain)
 
     def _drain(self) -> None:

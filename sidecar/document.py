@@ -239,6 +239,8 @@ def _syntax_problem(name: str, error: yaml.YAMLError) -> Problem:
     )
     if "'\\t'" in text:
         text = "a tab stands here; YAML is indented with blanks"
-    elif "flow" in text:
+    elif "flow node" in text:
         text += "; a value that begins with [ or { needs quotes"
+    elif "flow" in text:
+        text += f"; it begins in line {getattr(error, 'context_mark', mark).line + 1}"
     return place.problem("", f"is not YAML: {text or 'unreadable'}")

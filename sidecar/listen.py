@@ -126,9 +126,12 @@ class Held:
     listener: Listener
     socket: socket.socket
     made: tuple[int, int] | None = None
+    inherited: bool = False
 
     def release(self) -> None:
         """Unlink the file if it is still ours, then close; the other way round it might be a successor's."""
+        if self.socket.fileno() < 0:
+            return  # already; the file may be a successor's by now, even with our old inode
         with contextlib.suppress(OSError):
             if self.made is not None and identity(self.listener.path) == self.made:
                 os.unlink(self.listener.path)
@@ -177,7 +180,7 @@ def sockets(name: str, listeners: tuple[Listener, ...], environ: MutableMapping[
         if not pairs:
             raise ListenError(f"there is nothing to listen on: listen.{name} is empty")
         for listener, found in pairs:
-            held.append(Held(listener, found) if found else hold(listener))
+            held.append(Held(listener, found, inherited=True) if found else hold(listener))
             undo.callback(held[-1].release)
         undo.pop_all()
         return held

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import re
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -130,13 +131,16 @@ def capture_twisted(log: Log) -> Callable[[], None]:
     handler = _Handler(log)
     logging.getLogger().addHandler(handler)
     logging.captureWarnings(True)
-    sys.excepthook = _excepthook(log)
+    hooks = sys.excepthook, sys.unraisablehook, threading.excepthook
+    sys.excepthook = lambda kind, value, trace: _crash(log, value)
+    sys.unraisablehook = lambda unraisable: _crash(log, unraisable.exc_value)
+    threading.excepthook = lambda arguments: _crash(log, arguments.exc_value)
 
     def undo() -> None:
         globalLogPublisher.removeObserver(observe)
         logging.getLogger().removeHandler(handler)
         logging.captureWarnings(False)
-        sys.excepthook = sys.__excepthook__
+        sys.excepthook, sys.unraisablehook, threading.excepthook = hooks
 
     return undo
 
@@ -155,8 +159,6 @@ class _Handler(logging.Handler):
         self._log.write(level, "python", text=record.getMessage(), namespace=record.name, traceback=trace)
 
 
-def _excepthook(log: Log) -> Callable[..., None]:
-    def hook(kind: type[BaseException], value: BaseException, trace: Any) -> None:
-        log.error("crash", traceback="".join(traceback.format_exception(kind, value, trace)))
-
-    return hook
+def _crash(log: Log, error: BaseException | None) -> None:
+    trace = None if error is None else "".join(traceback.format_exception(error))
+    log.error("crash", traceback=trace)

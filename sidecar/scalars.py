@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sidecar.document import Mapping, Scalar, Sequence, Value
-from sidecar.problems import shown
+from sidecar.problems import did_you_mean, shown
 from sidecar.secret import Secret
 
 _INT = re.compile(r"-?(0|[1-9][0-9]{0,17})", re.ASCII)
@@ -55,6 +55,19 @@ def _float(node: Scalar) -> float:
     return float(node.text)
 
 
+def choose(choices: tuple[Any, ...], node: Scalar) -> Any:
+    """The one of `choices` that is written there. Raises ValueError."""
+    allowed = {str(choice): choice for choice in choices}
+    if node.text not in allowed:
+        if len(allowed) == 1:
+            raise ValueError(f"must be {next(iter(allowed))}, not {shown(node.text)}")
+        hint = did_you_mean(node.text, allowed)
+        raise ValueError(f"{shown(node.text)} is none of: {', '.join(allowed)}{hint}")
+    if not isinstance(allowed[node.text], str) and node.type == "str":
+        raise ValueError(f"must be {node.text} without quotes")
+    return allowed[node.text]
+
+
 #: type → what makes it out of a Scalar, raising ValueError.
 SCALARS: dict[Any, Any] = {str: _text, Path: _path, bool: _bool, int: _int, float: _float}
 
@@ -83,7 +96,8 @@ def wanted(hint: Any) -> str:
     names: dict[Any, str] = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
     names |= {Path: "an absolute path", Secret: "{file: /path} or {credential: name}"}
     if typing.get_origin(hint) is Literal:
-        return "one of " + ", ".join(str(choice) for choice in typing.get_args(hint))
+        choices = [str(choice) for choice in typing.get_args(hint)]
+        return f"one of {', '.join(choices)}" if len(choices) > 1 else choices[0]
     if typing.get_origin(hint) is tuple:
         return "a list"
     return names.get(hint, "keys with values" if dataclasses.is_dataclass(hint) else "a value")

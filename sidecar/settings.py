@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from sidecar.document import Mapping, Place, Scalar, Sequence, Value, join, read
-from sidecar.problems import Problem, SettingsError, did_you_mean, shown
+from sidecar.problems import Problem, SettingsError, did_you_mean
 from sidecar.quantities import duration, octets
 from sidecar.reference import reference
-from sidecar.scalars import SCALARS, kind, quote_hint, wanted, without_none
+from sidecar.scalars import SCALARS, choose, kind, quote_hint, wanted, without_none
 from sidecar.secret import HOW, Secret, from_credential, from_file
 
 __all__ = [
@@ -176,11 +176,7 @@ class _Mapper:
         if "parse" in meta:
             return self.call(meta["parse"], node.text, node.place, path)
         if typing.get_origin(hint) is Literal:
-            allowed = {str(choice): choice for choice in typing.get_args(hint)}
-            if node.text in allowed and (isinstance(allowed[node.text], str) or node.type != "str"):
-                return allowed[node.text]
-            text = f"{shown(node.text)} is none of: {', '.join(allowed)}{did_you_mean(node.text, allowed)}"
-            return self.bad(node.place, path, text)
+            return self.call(lambda _: choose(typing.get_args(hint), node), "", node.place, path)
         read_as = SCALARS.get(hint)
         if read_as is None:
             raise TypeError(f"{path}: no setting can have the type {hint!r}")

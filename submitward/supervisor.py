@@ -20,7 +20,7 @@ from typing import NoReturn
 
 from sidecar.inheritance import FIRST
 from sidecar.listen import Held
-from sidecar.log import Log
+from sidecar.log import Level, Log
 from sidecar.notify import Notifier
 
 FIRST_PAUSE = 1.0  # seconds before a sidecar that ended is started again; doubles
@@ -64,6 +64,7 @@ class Supervisor:
         self._log = log
         self._pid_directory = pid_directory
         self._notifier = Notifier(os.environ)
+        self._stopping = False
 
     def run(self) -> int:
         """Run until SIGTERM or SIGINT; returns 0. The sockets stay open all the time."""
@@ -124,7 +125,8 @@ class Supervisor:
                     ran = time.monotonic() - child.started
                     child.ended(time.monotonic())
                     code = os.waitstatus_to_exitcode(status)
-                    self._log.warning("ended", sidecar=child.name, pid=pid, status=code, ran=ran)
+                    level: Level = "notice" if self._stopping else "warning"
+                    self._log.write(level, "ended", sidecar=child.name, pid=pid, status=code, ran=ran)
 
     def _pass_on(self, number: signal.Signals) -> None:
         for child in self._children:
@@ -133,6 +135,7 @@ class Supervisor:
                     os.kill(child.pid, number)
 
     def _stop(self) -> None:
+        self._stopping = True
         self._notifier.send("STOPPING=1")
         self._log.notice("stop")
         self._pass_on(signal.SIGTERM)

@@ -108,6 +108,7 @@ def test_certificate_with_two_fingerprints_is_one_principal_named_after_the_firs
     for fingerprint in (old, new):
         found = both.look_up(Certificate((f"sha256:{fingerprint}",)))
         assert found.subject == f"certificate:sha256:{old}"
+        assert found.fingerprints == (f"sha256:{old}", f"sha256:{new}")
 
 
 @pytest.mark.parametrize(

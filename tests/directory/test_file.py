@@ -6,14 +6,22 @@ import argon2
 import pytest
 import pytest_twisted
 from twisted.internet import reactor
-from twisted.internet.defer import gatherResults
+from twisted.internet.defer import CancelledError, gatherResults
 from twisted.internet.task import deferLater
 
 from directory import file as module
+from directory.address import Rules
 from directory.drafts import Reading
 from directory.file import FileDirectory, read_file
 from directory.identity import Credentials, Denied, Login, Network, Unavailable, Verified
-from directory.settings import DirectorySettings, DomainSettings, FileSettings, open_directory, read_directory
+from directory.settings import (
+    DirectorySettings,
+    DomainSettings,
+    FileSettings,
+    load_directory_settings,
+    open_directory,
+    read_directory,
+)
 from sidecar.settings import SettingsError
 
 hash_password = argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1).hash  # at the least cost
@@ -171,18 +179,49 @@ async def test_file_that_is_still_being_written_is_left_alone(open_file, path, l
 
 
 @pytest_twisted.ensureDeferred
-async def test_large_file_is_read_beside_the_reactor(open_file, path, log):
+async def test_large_file_is_read_beside_the_reactor(open_file, path, log, monkeypatch):
+    monkeypatch.setattr(module, "LARGE_AT_START", 1000)
     lines = "".join(f"  user{n}: {{mailboxes: [user{n}@example.org]}}\n" for n in range(3000))
     directory = open_file("logins:\n" + lines)
     assert directory.state() == "unavailable"
-    await until(lambda: directory.state() == "ok", 20)
-    assert directory.look_up(Login("user2999"))
+    given_up = directory.look_up(Login("user1"))
+    given_up.addErrback(lambda failure: failure.trap(CancelledError))
+    waiting = directory.look_up(Login("user2999"))
+    denied = directory.verify(Credentials("user1", b"x"))
+    everybody = directory.principals()
+    given_up.cancel()
+    assert (await waiting).name == "user2999"
+    assert await denied == Denied("wrong_password")
+    assert len(await everybody) == 3000
+    assert directory.look_up(Login("user2999")).name == "user2999"
     replace(path, f"logins:\n{lines}  alice: {{mailboxes: [user1@example.org]}}\n")
     await until(lambda: directory.state() == "stale", 20)
     replace(path, f"logins:\n{lines}  alice: {{}}\n")
     await until(lambda: directory.state() == "ok", 20)
     assert directory.look_up(Login("alice"))
     assert len(log.named("directory_broken")) == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_who_waits_for_the_first_reading_of_a_broken_file_hears_that_it_is_unavailable(
+    open_file, monkeypatch
+):
+    monkeypatch.setattr(module, "LARGE_AT_START", 10)
+    directory = open_file("logins: {alice: {plan: ''}}")
+    with pytest.raises(Unavailable):
+        await directory.look_up(Login("alice"))
+    with pytest.raises(Unavailable):
+        directory.look_up(Login("alice"))
+
+
+@pytest_twisted.ensureDeferred
+async def test_who_waits_when_the_process_ends_hears_that_it_is_unavailable(open_file, monkeypatch):
+    monkeypatch.setattr(module, "LARGE_AT_START", 10)
+    directory = open_file("logins: {alice: {}}")
+    waiting = directory.look_up(Login("alice"))
+    directory.stop()
+    with pytest.raises(Unavailable):
+        await waiting
 
 
 @pytest_twisted.ensureDeferred
@@ -326,3 +365,29 @@ def test_settings_open_the_directory_they_name(path, log):
 def test_domain_is_alias_of_one_domain_only(domains):
     with pytest.raises(ValueError, match=r"alias"):
         DirectorySettings(domains={name: DomainSettings(aliases) for name, aliases in domains.items()})
+
+
+def test_section_is_read_from_the_settings_file_and_its_mistakes_are_named(tmp_path):
+    settings = tmp_path / "config.yaml"
+    settings.write_text(
+        "version: 1\n"
+        "directory:\n"
+        "  file: {path: /etc/x.yaml}\n"
+        "  domains: {Example.ORG: {aliases: [EXAMPLE.net, пример.рф]}}\n"
+        "  addresses: {recipient_delimiter: +, fold_local_part: false}\n"
+        "  terms: {required: true, url: 'https://example.org/terms'}\n"
+        "  cache: {ttl: 5 min, negative_ttl: 1 s, stale: 1 day, entries: 7}\n"
+    )
+    section = load_directory_settings(settings)
+    assert section.domain_aliases == {"example.org": ("example.net", "xn--e1afmkfd.xn--p1ai")}
+    assert section.addresses == Rules(fold_local_part=False, recipient_delimiter="+")
+    assert (section.cache.ttl, section.cache.stale, section.terms.required) == (300, 86400, True)
+    settings.write_text(
+        "directory: {domains: {'*.b': {}}, addresses: {recipient_delimiter: '@'}, kind: ldap}\n"
+    )
+    with pytest.raises(SettingsError) as wrong:
+        load_directory_settings(settings)
+    said = [f"{problem.path}: {problem.text}" for problem in wrong.value.problems]
+    assert len(said) == 3
+    assert any("the domain is not a domain name" in text for text in said)
+    assert any("recipient_delimiter is a few signs" in text for text in said)

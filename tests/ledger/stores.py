@@ -36,9 +36,9 @@ class TestClock(HostClock):
         self.ticks += seconds
 
     def set(self, now: float) -> None:
-        """The wall clock is set, and the sidecar started again."""
+        """The wall clock is set, and the sidecar started again: the boot clock's shift is another."""
         self.now = now
-        self.adopt = True
+        self.booted = f"{self.booted}'"
 
     def jump(self, seconds: float) -> None:
         """The wall clock is set while the sidecar runs."""

@@ -98,6 +98,8 @@ class Client:
     def close(self) -> None:
         self.socket.close()
 
+    __del__ = close
+
 
 class House:
     """A running service in the test's reactor."""
@@ -155,7 +157,7 @@ class Process:
         self.directory = directory
         self.policy = directory / "policy"
         self.log = directory / "log"
-        with open(self.log, "ab") as log:
+        with open(self.log, "wb") as log:
             self.child = subprocess.Popen(
                 [sys.executable, "-m", "policyd", "--settings", str(directory / "config.yaml")],
                 stderr=log,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given
@@ -12,6 +14,8 @@ from hypothesis import strategies as st
 from sidecar.lines import LONGEST_LINE, LONGEST_VALUE, format_value, parse_line, parse_value
 from sidecar.log import Log
 from sidecar.settings import Secret
+
+from .conftest import ROOT
 
 #: Extend me: what a peer may send to forge or break a line.
 HOSTILE = [
@@ -216,3 +220,47 @@ def test_a_terminal_without_utf8_gets_every_line():
 def test_what_is_no_line_of_ours_is_not_read(line):
     with pytest.raises(ValueError):
         parse_line(line)
+
+
+#: Run as a process: everything that Twisted, asyncio, threads and the interpreter would print by themselves.
+TROUBLE = """
+import asyncio, logging, sys, threading, warnings
+from twisted.internet import asyncioreactor
+asyncioreactor.install()
+from twisted.internet import reactor, defer
+from twisted.logger import Logger
+from sidecar.log import Log, capture_twisted
+undo = capture_twisted(Log(sys.stderr, program="x"))
+Logger().info("not this"); Logger().warn("twisted warning\\n<3>forged: event=x")
+logging.getLogger("asyncio").error("python error\\nsecond line"); logging.info("not this")
+warnings.warn("a warning")
+def fail(*_): raise ValueError("first\\nsecond")
+reactor.callLater(0, fail)
+d = defer.Deferred(); d.addCallback(fail); d.callback(None); del d
+thread = threading.Thread(target=fail); thread.start(); thread.join()
+class Final:
+    def __del__(self): fail()
+Final()
+asyncio.get_event_loop().call_soon(fail)
+reactor.callLater(0.2, reactor.stop)
+reactor.run()
+fail()
+"""
+
+
+def test_what_others_would_print_becomes_one_line_each():
+    result = subprocess.run(
+        [sys.executable, "-W", "default", "-c", TROUBLE],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+    )
+    fields = [parse_line(line)[2] for line in result.stderr.splitlines()]
+    assert result.stdout == ""
+    assert not any("not this" in line for line in result.stderr.splitlines())
+    texts = [field.get("text", "") for field in fields]
+    assert "twisted warning\n<3>forged: event=x" in texts
+    assert "python error\nsecond line" in texts
+    assert any("a warning" in text for text in texts)
+    assert sum("ValueError: first\nsecond" in field.get("traceback", "") for field in fields) == 6

@@ -143,7 +143,7 @@ def test_a_value_is_taken_as_its_annotation_says(tmp_path, text, name, value):
             "mode: enfroce",
             "c.yaml:1:7: mode: 'enfroce' is none of: enforce, observe, off; did you mean 'enforce'?",
         ),
-        ('version: "1"', "c.yaml:1:10: version: '1' is none of: 1"),
+        ('version: "1"', "c.yaml:1:10: version: must be 1 without quotes"),
         ("path: a/b", "c.yaml:1:7: path: must be an absolute path, not 'a/b'"),
         (
             "words: a",

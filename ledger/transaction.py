@@ -1,0 +1,68 @@
+"""One transaction on the SQLite ledger: its time, its counters, its register, and whether others must know.
+
+Knows the generation and the era, which are read when it begins and written when it ends. Must not know what a
+charge is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ledger.blocks import Block
+from ledger.clock import Time
+from ledger.register import Register
+from ledger.schema import Connection
+from ledger.tally import Tally
+
+_META = "SELECT generation, era, booted, shift FROM meta"
+
+
+class Transaction:
+    """One after the other on one connection.
+
+    `register` holds blocks with their tombstones; `generation` is the last that was read or committed.
+    """
+
+    def __init__(self, connection: Connection, new_id: Callable[[], str]) -> None:
+        """`new_id` gives short random ids for blocks."""
+        self._execute = connection.execute
+        self._tally = Tally(connection)
+        self.register = Register(connection, new_id)
+        self._now = 0.0
+        self._era = 0
+        self._moved = False
+        self.generation = 0
+
+    def begin(self, tell_time: Callable[[str, float], Time]) -> None:
+        """Begin a transaction that may write. The time is asked for when the lock is held, so that it never
+        runs back between processes."""
+        self._execute("BEGIN IMMEDIATE")
+        self.generation, self._era, booted, shift = self._execute(_META).fetchone()
+        time = tell_time(booted, shift)
+        if (time.booted, time.shift) != (booted, shift):
+            self._execute("UPDATE meta SET booted = ?, shift = ?", (time.booted, time.shift))
+        self._now = self._tally.now = self.register.now = time.now
+        self._tally.skew, self._tally.era = time.skew, self._era
+        self._moved = False
+
+    def peek(self, tell_time: Callable[[str, float], Time]) -> tuple[int, tuple[Block, ...]]:
+        """The generation and the blocks as they are committed, without a writer's lock and outside of any
+        transaction."""
+        self._execute("BEGIN")
+        try:
+            self.generation, _, booted, shift = self._execute(_META).fetchone()
+            self.register.now = tell_time(booted, shift).now
+            return self.generation, self.register.current()
+        finally:
+            self._execute("COMMIT")
+
+    def commit(self) -> None:
+        """Make all verbs since `begin` last."""
+        if self._moved or self._tally.era != self._era:
+            self.generation += self._moved
+            self._execute("UPDATE meta SET generation = ?, era = ?", (self.generation, self._tally.era))
+        self._execute("COMMIT")
+
+    def rollback(self) -> None:
+        """Undo all verbs since `begin`."""
+        self._execute("ROLLBACK")

@@ -1,0 +1,128 @@
+"""One message from its complete header to the verdict: asks the ledger who submits, the directory who that
+is.
+
+Knows when which store is asked, the deadline, and that a message which is not taken costs nothing. Must not
+know the wire's stages or connections. Whatever cannot be known in time, or fails in a way nobody thought
+of, is temporary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from secrets import token_hex
+from typing import Any
+
+from twisted.internet.defer import Deferred, TimeoutError
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from directory.identity import Directory, Principal
+from directory.identity import Unavailable as DirectoryUnavailable
+from ledger.charges import Ledger
+from ledger.charges import Unavailable as LedgerUnavailable
+from milter import replies
+from milter.judgement import Rules, SigningDomain, Verdict, decide, defer, refuse
+from milter.refunds import WAIT, Refund, Refunds
+from milter.session import Message
+from milter.submitter import Claim, Doubt, Inquiry, Nobody, agreed, by_macros, by_record, claim, payer
+
+DEADLINE = 10.0  # seconds from the end of headers to our answer, the wait for a refund included
+
+_twisted = Logger()
+
+
+@dataclass(slots=True)
+class Case:
+    """One message on its way through: what is known of it so far."""
+
+    message: Message
+    claimed: Claim
+    mta: str
+    incident: str
+    subject: str = ""  # who was charged
+    refund: Refund | None = None
+
+
+class Judge:
+    """Judges by `rules`, which may be exchanged at any time, as may the stores. `keys` None: not checked."""
+
+    def __init__(
+        self,
+        rules: Rules,
+        directory: Directory,
+        ledger: Ledger,
+        keys: SigningDomain | None,
+        *,
+        reactor: Any,
+        log: Any,
+    ) -> None:
+        self.rules = rules
+        self.directory = directory
+        self.keys = keys
+        self.refunds = Refunds(ledger, reactor=reactor, log=log)
+        self._reactor = reactor
+
+    @property
+    def ledger(self) -> Ledger:
+        """The ledger; exchanged for the refunds too."""
+        return self.refunds.ledger
+
+    @ledger.setter
+    def ledger(self, ledger: Ledger) -> None:
+        self.refunds.ledger = ledger
+
+    def judge(self, message: Message, mta: str) -> Deferred[tuple[Case, Verdict]]:
+        """The verdict, within the deadline. The Deferred never fails; it has fired if nothing had to wait."""
+        claimed = claim(message)
+        case = Case(message, claimed, mta, token_hex(4), payer(claimed))
+        rules = self.rules
+        found = Deferred.fromCoroutine(self._find(case, rules))
+        if not found.called:
+            found.addTimeout(DEADLINE - WAIT, self._reactor)
+        found.addErrback(self._cannot_know, case)
+        return found.addCallback(lambda verdict: Deferred.fromCoroutine(self._settle(case, verdict, rules)))
+
+    async def _find(self, case: Case, rules: Rules) -> Verdict:
+        try:
+            inquiry = await self._inquire(case, rules)
+            principal = agreed(inquiry, await self._look_up(inquiry))
+        except Nobody:
+            return refuse("no_principal", replies.no_principal(rules.contact, case.incident))
+        case.subject = principal.subject
+        return decide(case.message.header, principal, rules, self.keys, case.incident)
+
+    async def _inquire(self, case: Case, rules: Rules) -> Inquiry:
+        if not rules.by_record:
+            return by_macros(case.claimed)
+        record = None
+        if case.claimed.queue_id:
+            record = await self.ledger.record(case.mta, case.claimed.queue_id)
+        inquiry = by_record(case.claimed, record)
+        case.subject = inquiry.subject
+        return inquiry
+
+    async def _look_up(self, inquiry: Inquiry) -> Principal | None:
+        found = self.directory.look_up(inquiry.question)
+        return await found if isinstance(found, Awaitable) else found
+
+    def _cannot_know(self, failure: Failure, case: Case) -> Verdict:
+        """Every failure ends here, foreseen or not, as a temporary one."""
+        error = failure.value
+        if isinstance(error, Doubt):
+            return defer("submitter_unknown", case.incident, str(error))
+        if isinstance(error, LedgerUnavailable):
+            return defer("ledger_unavailable", case.incident, str(error))
+        if isinstance(error, DirectoryUnavailable):
+            return defer("directory_unavailable", case.incident, str(error))
+        if isinstance(error, TimeoutError):
+            return defer("deadline", case.incident, f"no answer from the stores in {DEADLINE - WAIT:.0f} s")
+        _twisted.failure("a message could not be judged", failure)
+        return defer("internal_error", case.incident, "see the traceback")
+
+    async def _settle(self, case: Case, verdict: Verdict, rules: Rules) -> tuple[Case, Verdict]:
+        """A message that is not taken costs nothing: a refused one, or one that will be sent again."""
+        taken = verdict.outcome == "pass" or rules.mode != "enforce"
+        if not taken and rules.by_record and case.claimed.queue_id and case.subject:
+            case.refund = await self.refunds.give_back(case.mta, case.claimed.queue_id, case.subject)
+        return case, verdict

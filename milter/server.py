@@ -1,0 +1,225 @@
+"""The shell: connections of the MTA, packets in order, one write per answer, nothing held without a bound.
+
+Knows bytes in and out, ordering and bounds. Must not know what is judged or how.
+"""
+
+from __future__ import annotations
+
+from time import perf_counter
+from typing import Any
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IAddress, IPushProducer
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from milter import journal
+from milter.journal import Counters
+from milter.judge import Case, Judge
+from milter.judgement import Verdict
+from milter.session import Answer, End, Message, Session
+from milter.wire import CONTINUE, Packet, Reader, Violation
+
+STALLED = 10.0  # seconds for the rest of a packet to come, or for the peer to read its answers
+
+
+@implementer(IPushProducer)
+class MilterProtocol(Protocol):
+    """One connection of the MTA. Between packets it may be idle for ever."""
+
+    transport: Any
+
+    def __init__(self, factory: MilterFactory) -> None:
+        self.factory: MilterFactory = factory
+        self._reader = Reader()
+        self._session = Session()
+        self._timer: Any = None
+        self._judging = False
+        self._working = False
+        self._unread = False  # the peer does not read its answers
+        self._gone = False
+
+    def connectionMade(self) -> None:
+        """Be told when the peer does not read."""
+        self.transport.registerProducer(self, True)
+        self.factory.connections.add(self)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """A message that is being judged is judged to its end; nobody hears the verdict."""
+        self._leave_timer()
+        self._gone = True
+        self.factory.left(self)
+
+    def dataReceived(self, data: bytes) -> None:
+        """Take in what has come, and do what it asks for."""
+        if not self._gone:
+            self._reader.feed(data)
+            self._work()
+
+    def leave(self) -> None:
+        """Close as soon as no message is in hand."""
+        if self._session.is_idle and not self._judging and not self._gone:
+            self._close()
+
+    def _work(self) -> None:
+        """Read packets until a verdict is awaited, the peer stops reading, or nothing whole is left."""
+        if self._working:
+            return
+        self._working = True
+        try:
+            while not (self._judging or self._unread or self._gone):
+                packet = self._reader.next()
+                if packet is None:
+                    break
+                self._receive(packet)
+        except Violation as wrong:
+            self._drop("protocol_error", str(wrong))
+        finally:
+            self._working = False
+        self._flow()
+
+    def _receive(self, packet: Packet) -> None:
+        step = self._session.receive(packet)
+        if isinstance(step, Answer):
+            self._send(step.data)
+        elif isinstance(step, End):
+            self._close()
+        else:
+            self._judge(step.message)
+        if self.factory.leaving:
+            self.leave()
+
+    def _judge(self, message: Message) -> None:
+        judge = self.factory.judge
+        mode, began = judge.rules.mode, perf_counter()
+        if mode == "off":
+            self._send(self._session.judged(CONTINUE).data)
+            return
+        self._judging = True
+        judged = judge.judge(message, self.factory.mta)
+        judged.addCallback(self._judged, mode == "observe", began)
+        judged.addErrback(self._broken)
+
+    def _judged(self, result: tuple[Case, Verdict], observed: bool, began: float) -> None:
+        self._judging = False
+        case, verdict = result
+        answer = self._session.judged(CONTINUE if observed else verdict.reply)
+        self._send(answer.data)
+        factory, ms = self.factory, 1000 * (perf_counter() - began)
+        journal.write(factory.log, factory.counters, case, verdict, observed=observed, ms=ms)
+        self._work()
+
+    def _broken(self, failure: Failure) -> None:
+        """Nothing we know of leads here; without an answer the MTA defers the message."""
+        self._judging = False
+        self._drop("internal_error", failure.getErrorMessage())
+
+    def _send(self, data: bytes) -> None:
+        if data and not self._gone:
+            self.transport.write(data)
+
+    def _flow(self) -> None:
+        """Read on only when there is something to do with it: what we hold stays bounded."""
+        if self._gone:
+            return
+        self._watch()
+        if self._judging or self._unread:
+            self.transport.pauseProducing()
+        else:
+            self.transport.resumeProducing()
+
+    def _watch(self) -> None:
+        """A timer runs while a packet is half read or answers are unread, never between packets."""
+        waits = self._unread or not (self._judging or self._reader.is_between_packets)
+        if not waits:
+            self._leave_timer()
+        elif self._timer is None:
+            self._timer = self.factory.reactor.callLater(STALLED, self._too_slow)
+
+    def _leave_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _too_slow(self) -> None:
+        self._timer = None
+        self._note_drop("protocol_error", f"half a packet, or answers unread, for {STALLED:.0f} s")
+        self._gone = True
+        self.transport.abortConnection()
+
+    def _drop(self, event: str, reason: str) -> None:
+        """Say it once in the log, and nothing more to the peer."""
+        if not self._gone:
+            self._note_drop(event, reason)
+            self._close()
+
+    def _note_drop(self, event: str, reason: str) -> None:
+        self.factory.log.warning(event, listener=self.factory.name, reason=reason)
+        self.factory.counters.dropped.count(event)
+
+    def _close(self) -> None:
+        """What was answered before still goes out, if the peer reads it in time."""
+        self._gone = True
+        self._leave_timer()
+        self._timer = self.factory.reactor.callLater(STALLED, self._abort)
+        self.transport.unregisterProducer()
+        self.transport.loseConnection()
+
+    def _abort(self) -> None:
+        self._timer = None
+        self.transport.abortConnection()
+
+    def pauseProducing(self) -> None:
+        """The peer does not read its answers: take in nothing more until it does."""
+        self._unread = True
+        self._flow()
+
+    def resumeProducing(self) -> None:
+        """It reads again."""
+        self._unread = False
+        self._work()
+
+    def stopProducing(self) -> None:
+        """The connection ends; see connectionLost."""
+
+
+class MilterFactory(Factory):
+    """What the connections of one listener share."""
+
+    noisy = False
+
+    def __init__(
+        self, judge: Judge, *, name: str, mta: str, reactor: Any, log: Any, counters: Counters
+    ) -> None:
+        self.judge = judge
+        self.name = name
+        self.mta = mta
+        self.reactor = reactor
+        self.log = log
+        self.counters = counters
+        self.leaving = False
+        self.connections: set[MilterProtocol] = set()
+        self._empty: Deferred[None] | None = None
+
+    def buildProtocol(self, addr: IAddress | None) -> Protocol:
+        """The protocol of one connection."""
+        return MilterProtocol(self)
+
+    def left(self, connection: MilterProtocol) -> None:
+        """A connection has ended."""
+        self.connections.discard(connection)
+        if self._empty is not None and not self.connections:
+            empty, self._empty = self._empty, None
+            empty.callback(None)
+
+    def drain(self) -> Deferred[None]:
+        """Let each connection end its message; fires when the last one has gone."""
+        self.leaving = True
+        if not self.connections:
+            return succeed(None)
+        self._empty = Deferred()
+        result = self._empty
+        for connection in tuple(self.connections):
+            connection.leave()
+        return result

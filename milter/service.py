@@ -1,0 +1,152 @@
+"""The service as its door sees it: start, reload, drain, state.
+
+Knows which parts of the settings belong to which store, and keeps what works when new settings don't. Must
+not know connections or judgement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.interfaces import IProtocolFactory
+
+from directory.identity import Directory
+from directory.settings import open_directory
+from ledger.charges import Ledger
+from ledger.settings import open_ledger
+from milter import wire
+from milter.author import parse_mailbox
+from milter.journal import Counters
+from milter.judge import Judge
+from milter.keys import Keys
+from milter.server import MilterFactory
+from milter.session import Answer, Session
+from milter.settings import Settings, SignSettings
+from milter.wire import Options, Packet
+from sidecar.listen import Listener
+from sidecar.log import Log
+from sidecar.metrics import Metrics
+from sidecar.settings import digest
+
+_OFFER = wire.encode_options(Options(6, 0x1FF, 0x1FFFFF), {})[5:]
+
+
+class MilterService:
+    """Serves by `settings`; `load` reads them again and raises SettingsError when they are wrong."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        reactor: Any,
+        log: Log,
+        metrics: Metrics,
+        load: Callable[[], Settings],
+        open_directory: Callable[..., Directory] = open_directory,
+        open_ledger: Callable[..., Ledger] = open_ledger,
+    ) -> None:
+        self.settings = settings
+        self._reactor = reactor
+        self._log = log
+        self._load = load
+        self._open_directory = open_directory
+        self._open_ledger = open_ledger
+        self._factories: list[tuple[Listener, MilterFactory]] = []
+        self._counters = Counters(metrics)
+        directory = open_directory(settings.directory, reactor=reactor, log=log)
+        ledger = open_ledger(settings.ledger, reactor=reactor, log=log)
+        self._keys = self._open_keys(settings.sign)
+        self.judge = Judge(settings.rules, directory, ledger, self._keys, reactor=reactor, log=log)
+        metrics.gauge("milter_refunds_waiting", "Refunds that the ledger has not taken yet.", self._waiting)
+
+    def _waiting(self) -> float:
+        return float(len(self.judge.refunds))
+
+    def _open_keys(self, sign: SignSettings) -> Keys | None:
+        if sign.key_table is None or sign.signing_table is None:
+            return None
+        return Keys(sign.key_table, sign.signing_table, clock=self._reactor.seconds, log=self._log)
+
+    def factory(self, listener: Listener) -> IProtocolFactory:
+        """The factory of one listener."""
+        factory = MilterFactory(
+            self.judge,
+            name=listener.address,
+            mta=listener.mta or self.settings.mta,
+            reactor=self._reactor,
+            log=self._log,
+            counters=self._counters,
+        )
+        self._factories.append((listener, factory))
+        return factory
+
+    def start(self) -> None:
+        """Begin to follow directory and ledger, and look at the tables."""
+        self.judge.directory.start()
+        self.judge.ledger.start()
+        if self._keys is not None:
+            self._keys.look()
+        self._say_settings()
+
+    def reload(self) -> None:
+        """Read the settings again. Raises SettingsError, and everything stays, when they are wrong.
+
+        Directory and ledger are opened anew only when their section has changed; listeners need a restart.
+        """
+        new, old, judge = self._load(), self.settings, self.judge
+        if new.directory != old.directory:
+            gone = judge.directory
+            judge.directory = self._open_directory(new.directory, reactor=self._reactor, log=self._log)
+            judge.directory.start()
+            gone.stop()
+        if new.ledger != old.ledger:
+            closing = judge.ledger
+            judge.ledger = self._open_ledger(new.ledger, reactor=self._reactor, log=self._log)
+            judge.ledger.start()
+            closing.stop()
+        if new.sign != old.sign:
+            self._keys = judge.keys = self._open_keys(new.sign)
+        judge.rules = new.rules
+        for listener, factory in self._factories:
+            factory.mta = listener.mta or new.mta
+        self.settings = new
+        if new.listen != old.listen or new.log != old.log:
+            self._log.notice("settings", text="listen and log take effect with a restart")
+        self._say_settings()
+
+    def _say_settings(self) -> None:
+        settings = self.settings
+        self._log.notice(
+            "settings",
+            digest=digest(settings),
+            mta=settings.mta,
+            environment=settings.environment,
+            charge=settings.policy.charge,
+            author=settings.author.mode,
+            key_table=str(settings.sign.key_table or ""),
+        )
+
+    def drain(self) -> Deferred[None]:
+        """Let each connection end its message, then let go of the stores."""
+        done = gatherResults([factory.drain() for _, factory in self._factories])
+        return done.addBoth(lambda _: Deferred.fromCoroutine(self._stop()))
+
+    async def _stop(self) -> None:
+        self.judge.refunds.stop()
+        self.judge.directory.stop()
+        await self.judge.ledger.stop()
+
+    def healthy(self) -> bool:
+        """Whether a negotiation and a From field can be read; asks no store."""
+        step = Session().receive(Packet(wire.NEGOTIATE, _OFFER))
+        return isinstance(step, Answer) and parse_mailbox(b"a <a@b.example>").address == "a@b.example"
+
+    def state(self) -> str:
+        """``ok``, or ``degraded`` and what is how."""
+        states = {"directory": self.judge.directory.state(), "ledger": self.judge.ledger.state()}
+        bad = [f"{name}={state}" for name, state in states.items() if state != "ok"]
+        if self._keys is not None and self._keys.trouble:
+            bad.append("tables=broken")
+        return " ".join(["degraded", *bad]) if bad else "ok"

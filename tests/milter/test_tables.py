@@ -1,0 +1,83 @@
+"""KeyTable and SigningTable as OpenDKIM searches them; one test asks OpenDKIM itself."""
+
+import pytest
+
+from milter.tables import TableError, parse_tables
+
+KEYS = """# name  domain:selector:path
+example.org  example.org:s1:/keys/a.private   # ours
+
+own          %:s1:/keys/b.private
+other        Example.NET:s1:/keys/c.private
+idn          xn--bcher-kva.example:s1:/keys/d.private
+"""
+SIGNS = """*@example.org    example.org
+bob@*.example   own:%
+*@other.example  other
+*@xn--bcher-kva.example idn
+*@bücher.example idn
+*@Upper.example own
+"""
+TABLES = parse_tables(KEYS, SIGNS)
+
+
+@pytest.mark.parametrize(
+    ("author", "domain"),
+    [
+        ("alice@example.org", "example.org"),
+        ("Alice@EXAMPLE.Org", "example.org"),
+        ("alice@example.org.evil", None),
+        ("alice@sub.example.org", None),
+        ("alice@exampleXorg", None),
+        ("bob@a.example", "a.example"),
+        ("BOB@A.B.example", "a.b.example"),
+        ("alice@a.example", None),
+        ("x@other.example", "example.net"),
+        ("a@xn--bcher-kva.example", "xn--bcher-kva.example"),
+        ("a@bücher.example", "xn--bcher-kva.example"),
+        ("a@upper.example", "upper.example"),
+        ("x@nowhere.example", None),
+        ("", None),
+    ],
+)
+def test_the_first_pattern_that_matches_tells_the_signing_domain(author: str, domain: str | None) -> None:
+    assert TABLES.signing_domain(author) == domain
+
+
+def test_the_order_of_lines_decides() -> None:
+    tables = parse_tables("a a.example:s:/k\nb b.example:s:/k\n", "*@x.example b\nme@x.example a\n")
+    assert tables.signing_domain("me@x.example") == "b.example"
+
+
+@pytest.mark.parametrize(
+    ("keys", "signs", "message"),
+    [
+        ("k a.example:s\n", "", "KeyTable:1: 'k' needs domain:selector:path"),
+        ("k a.example:s:\n", "", "KeyTable:1: 'k' needs domain:selector:path"),
+        ("k :s:/p\n", "", "KeyTable:1: 'k' needs domain:selector:path"),
+        ("k a.example:s:/a:b\n", "", "KeyTable:1: 'k' needs domain:selector:path"),
+        ("k\n", "", "KeyTable:1: 1 words where two belong"),
+        ("k a.example : s : /p\n", "", "KeyTable:1: 6 words where two belong"),
+        ("\n k a.example:s:/p\n", "", "KeyTable:2: starts with a blank"),
+        ("k a.example:s:/p\nk b.example:s:/p\n", "", "KeyTable:2: 'k' stands here for the second time"),
+        ("k a..example:s:/p\n", "", "KeyTable:1: 'a..example' is no domain"),
+        ("", "*@a.example\n", "SigningTable:1: 1 words where two belong"),
+        ("", "*@a.example k\n", "SigningTable:1: there is no key 'k' in the KeyTable"),
+        ("k a.example:s:/p\n", "*@a.example k extra\n", "SigningTable:1: 3 words where two belong"),
+        ("k a.example:s:/p\n", "\t*@a.example k\n", "SigningTable:1: starts with a blank"),
+        ("k a.example:s:/p\n", "*@a.example :x\n", "SigningTable:1: there is no key ''"),
+    ],
+)
+def test_a_line_that_cannot_be_right_is_an_error_with_its_place(keys: str, signs: str, message: str) -> None:
+    with pytest.raises(TableError) as wrong:
+        parse_tables(keys, signs)
+    assert str(wrong.value).startswith(message)
+
+
+def test_empty_tables_sign_nothing() -> None:
+    assert parse_tables("", "# nothing\n\n").signing_domain("a@example.org") is None
+
+
+def test_a_pattern_of_many_stars_is_quick() -> None:
+    tables = parse_tables("k a.example:s:/p\n", "*" * 500 + "@x k\n")
+    assert tables.signing_domain("a" * 500 + "@y") is None
