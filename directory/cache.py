@@ -93,7 +93,7 @@ class _Answers:
 
     def drop_login(self, login: str) -> int:
         """Drop a login, under whatever name it was asked for."""
-        named = [q for q, a in self._somebody.items() if a.principal is not None and _is(a.principal, login)]
+        named = [q for q, a in self._somebody.items() if isinstance(q, Login) and _is(a.principal, login)]
         return sum(self.drop(question) for question in {Login(login), *named})
 
     def clear(self) -> int:
@@ -103,8 +103,8 @@ class _Answers:
         return count
 
 
-def _is(principal: Principal, login: str) -> bool:
-    return principal.kind == "login" and principal.name == login
+def _is(principal: Principal | None, login: str) -> bool:
+    return principal is not None and principal.kind == "login" and principal.name == login
 
 
 class CachedDirectory:

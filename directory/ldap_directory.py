@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred, ensureDeferred, succeed
 
+from directory.binds import Binds
 from directory.cache import CachedDirectory, CacheSettings
 from directory.drafts import Reading
 from directory.identity import (
@@ -73,6 +74,12 @@ class ThreadChecker:
         return self._sessions.run(errand, deadline)
 
 
+def own_checker(settings: LdapSettings, *, reactor: Any, log: Any) -> Binds:
+    """A Checker that speaks the simple bind itself."""
+    weights = [server.weight for server in settings.servers]
+    return Binds(settings.open_servers(), weights, size=settings.connections, reactor=reactor, log=log)
+
+
 class LdapDirectory:
     """The directory that the section ``directory.ldap`` names."""
 
@@ -90,7 +97,7 @@ class LdapDirectory:
         self._reactor = reactor
         self._lookups = Lookups(settings, self._searches, times, reactor=reactor, log=log)
         self._people = CachedDirectory(self._lookups, times, reactor=reactor)
-        self._checker = checker or ThreadChecker(settings, reactor=reactor, log=log)
+        self._checker = checker or own_checker(settings, reactor=reactor, log=log)
 
     def start(self) -> None:
         """Allow questions; connects when one comes."""

@@ -46,3 +46,17 @@ def own_slapd(slapd, place, authority, tmp_path_factory):
     server.start()
     yield server
     server.stop()
+
+
+@pytest.fixture(params=["own", "ldap3"])
+def checker(request):
+    """Makes the checker of passwords: the one that is used, and ldap3's, which must say the same."""
+    from twisted.internet import reactor
+
+    from directory.ldap_directory import ThreadChecker, own_checker
+
+    def make(settings, log):
+        kind = ThreadChecker if request.param == "ldap3" else own_checker
+        return kind(settings, reactor=reactor, log=log)
+
+    return make

@@ -48,10 +48,11 @@ READING = Reading(terms_url="https://example.org/terms")
 
 
 @contextmanager
-def directory(settings, *, reading=READING, times=None, **more):
+def directory(settings, *, reading=READING, times=None, checker=None):
     """A started LdapDirectory with its `log`."""
     log = Lines()
-    made = LdapDirectory(settings, reading, times or CacheSettings(), reactor=reactor, log=log, **more)
+    check = checker(settings, log) if checker else None
+    made = LdapDirectory(settings, reading, times or CacheSettings(), reactor=reactor, log=log, checker=check)
     made.log = log
     made.start()
     try:

@@ -122,7 +122,7 @@ async def test_terms_need_not_be_accepted_when_no_attribute_is_named(slapd, auth
 @pytest_twisted.ensureDeferred
 async def test_two_entries_for_a_login_are_a_mistake_of_the_directory_and_said_loudly(slapd, authority):
     with directory(settings_for(slapd.tls_url, authority=authority)) as made:
-        with pytest.raises(Unavailable, match="twin1.*twin2"):
+        with pytest.raises(Unavailable, match=r"twin1.*twin2"):
             await look_up(made, "twin@example.org")
         assert ("error", "directory_puzzle") in [line[:2] for line in made.log.lines]
         assert await grants(made, "twin1", "twin@example.org")
@@ -146,9 +146,9 @@ async def test_a_known_login_is_answered_at_once(slapd, authority):
 @pytest_twisted.ensureDeferred
 async def test_an_entry_without_any_address_is_unavailable_and_not_a_refusal(slapd, authority):
     filters = {"groups": "", "delegates": ""}
-    with directory(settings_for(slapd.tls_url, authority=authority, filters=filters)) as made:
-        with pytest.raises(Unavailable, match="has none of mail"):
-            await look_up(made, "poor")
+    settings = settings_for(slapd.tls_url, authority=authority, filters=filters)
+    with directory(settings) as made, pytest.raises(Unavailable, match="has none of mail"):
+        await look_up(made, "poor")
 
 
 @pytest_twisted.ensureDeferred
@@ -162,9 +162,9 @@ async def test_an_entry_without_any_address_is_unavailable_and_not_a_refusal(sla
     ids=["base", "login attribute", "group"],
 )
 async def test_wrong_settings_are_unavailable_and_not_a_refusal(slapd, authority, changes):
-    with directory(settings_for(slapd.tls_url, authority=authority, **changes)) as made:
-        with pytest.raises(Unavailable):
-            await look_up(made, "alice")
+    settings = settings_for(slapd.tls_url, authority=authority, **changes)
+    with directory(settings) as made, pytest.raises(Unavailable):
+        await look_up(made, "alice")
 
 
 @pytest_twisted.ensureDeferred

@@ -52,29 +52,26 @@ OUTCOMES = [
 
 @pytest_twisted.ensureDeferred
 @pytest.mark.parametrize("template", ["", f"uid={{login}},ou=people,{BASE}"], ids=["search", "template"])
-async def test_every_login_gets_its_verdict(own_slapd, authority, template):
+async def test_every_login_gets_its_verdict(own_slapd, authority, template, checker):
     settings = settings_for(
         own_slapd.tls_url, authority=authority, submission_group=SUBMITTERS, dn_template=template
     )
     wrong = []
-    with directory(settings) as made:
+    with directory(settings, checker=checker) as made:
         for login, secret, wanted in OUTCOMES:
             if template and "@" in login:
                 wanted = Denied("wrong_password")  # such an entry is not there, and slapd does not say so
             got = await verify(made, login, secret)
             same = type(got) is type(wanted)
-            if template and isinstance(wanted, Denied):
-                fits = same
-            else:
-                fits = got == wanted
+            fits = same if template and isinstance(wanted, Denied) else got == wanted
             if not fits:
                 wrong.append((login, secret, wanted, got))
     assert not wrong
 
 
 @pytest_twisted.ensureDeferred
-async def test_many_at_once_each_get_their_own_verdict(slapd, authority):
-    with directory(settings_for(slapd.tls_url, authority=authority)) as made:
+async def test_many_at_once_each_get_their_own_verdict(slapd, authority, checker):
+    with directory(settings_for(slapd.tls_url, authority=authority), checker=checker) as made:
         logins = [user(index) for index in range(60)]
         asked = [verify(made, login, password(login)) for login in logins]
         refused = [verify(made, login, b"wrong") for login in logins]
@@ -83,29 +80,31 @@ async def test_many_at_once_each_get_their_own_verdict(slapd, authority):
 
 
 @pytest_twisted.ensureDeferred
-async def test_start_tls_is_enough(slapd, authority):
-    with directory(settings_for(slapd.url, authority=authority, start_tls=True)) as made:
+async def test_start_tls_is_enough(slapd, authority, checker):
+    with directory(settings_for(slapd.url, authority=authority, start_tls=True), checker=checker) as made:
         assert await verify(made, "alice", password("alice")) == Verified("alice")
 
 
 @pytest_twisted.ensureDeferred
-async def test_plain_text_works_where_the_settings_insist(slapd):
-    with directory(settings_for(slapd.url)) as made:
+async def test_plain_text_works_where_the_settings_insist(slapd, checker):
+    with directory(settings_for(slapd.url), checker=checker) as made:
         assert await verify(made, "alice", password("alice")) == Verified("alice")
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_lockout_of_the_password_policy_is_told_in_the_log_only(own_slapd, authority):
-    with directory(settings_for(own_slapd.tls_url, authority=authority)) as made:
+async def test_a_lockout_of_the_password_policy_is_told_in_the_log_only(own_slapd, authority, checker):
+    with directory(settings_for(own_slapd.tls_url, authority=authority), checker=checker) as made:
         for _ in range(5):
             assert await verify(made, "fred", b"wrong") == Denied("wrong_password")
         assert await verify(made, "fred", password("fred")) == Denied("locked")
 
 
 @pytest_twisted.ensureDeferred
-async def test_one_wrong_attempt_costs_one_failure_at_the_server(own_slapd, authority):
+async def test_one_wrong_attempt_costs_one_failure_at_the_server(own_slapd, authority, checker):
     """pwdMaxFailure is 5: four attempts leave the fifth good."""
-    with directory(settings_for(own_slapd.tls_url, own_slapd.tls_url, authority=authority)) as made:
+    with directory(
+        settings_for(own_slapd.tls_url, own_slapd.tls_url, authority=authority), checker=checker
+    ) as made:
         for _ in range(4):
             assert await verify(made, "fred", b"wrong") == Denied("wrong_password")
         assert await verify(made, "fred", password("fred")) == Verified("fred")
