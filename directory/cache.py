@@ -110,7 +110,8 @@ def _is(principal: Principal | None, login: str) -> bool:
 class CachedDirectory:
     """A directory.identity.Directory that remembers what another one answered."""
 
-    def __init__(self, inner: Directory, settings: CacheSettings, *, reactor: Any) -> None:
+    def __init__(self, inner: Directory, settings: CacheSettings, *, reactor: Any, log: Any = None) -> None:
+        self._log = log
         self._inner = inner
         self._settings = settings
         self._reactor = reactor
@@ -181,12 +182,20 @@ class CachedDirectory:
             answer = self._answers.get(question)
             if answer is None or self._reactor.seconds() >= answer.stale_until:
                 raise
-            self._stale = True
+            self._set_stale(True)
             return answer.principal
-        self._stale = False
+        self._set_stale(False)
         if self._flights.get(question) is flight:
             self._keep(question, principal)
         return principal
+
+    def _set_stale(self, stale: bool) -> None:
+        if self._log is not None and stale != self._stale:
+            if stale:
+                self._log.warning("directory_stale", longest=f"{self._settings.stale:g} s")
+            else:
+                self._log.notice("directory_fresh")
+        self._stale = stale
 
     def _keep(self, question: Question, principal: Principal | None) -> None:
         times, now = self._settings, self._reactor.seconds()

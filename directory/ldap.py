@@ -182,8 +182,11 @@ class Session:
 
     def close(self) -> None:
         """Let the connection go; by the thread that has it."""
+        left = self._connection.socket  # which ldap3 forgets when it could not be opened
         with suppress(LDAPException, OSError):
             self._connection.strategy.close()
+        if left is not None:
+            left.close()
 
     def _speaking(self, what: str) -> _Speaking:
         if self._is_hung_up:

@@ -96,7 +96,7 @@ class LdapDirectory:
         self._searches = Searches(settings, reading)
         self._reactor = reactor
         self._lookups = Lookups(settings, self._searches, times, reactor=reactor, log=log)
-        self._people = CachedDirectory(self._lookups, times, reactor=reactor)
+        self._people = CachedDirectory(self._lookups, times, reactor=reactor, log=log)
         self._checker = checker or own_checker(settings, reactor=reactor, log=log)
 
     def start(self) -> None:
