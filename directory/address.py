@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import idna
@@ -35,8 +35,11 @@ class Rules:
     exact.
     """
 
-    fold_local_part: bool = True
-    recipient_delimiter: str = ""
+    fold_local_part: bool = field(default=True, metadata={"help": "whether Alice@ is alice@"})
+    recipient_delimiter: str = field(
+        default="",
+        metadata={"help": "as Postfix's; with `+` alice+x@ is the mailbox alice@, else it is not hers"},
+    )
 
     def __post_init__(self) -> None:
         if not _DELIMITER.fullmatch(self.recipient_delimiter):

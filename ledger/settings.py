@@ -9,13 +9,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ledger.limits import Limit
+from ledger.limits import Limit, parse_limit
 
 if TYPE_CHECKING:
     from ledger.charges import Ledger
 
 #: The section `plans`: a name and its limits. A plan without limits is exempt.
 Plans = dict[str, tuple[Limit, ...]]
+
+DEFAULT_PLAN = ("500 recipients per day", "100 messages per hour", "100 recipients per message")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +42,8 @@ class LedgerSettings:
 
 
 def default_plans() -> Plans:
-    """What stands without a `plans` section: a default plan that limits nothing."""
-    return {"default": ()}
+    """What stands without a `plans` section: limits that a person does not meet and a thief does."""
+    return {"default": tuple(map(parse_limit, DEFAULT_PLAN))}
 
 
 def open_ledger(settings: LedgerSettings, *, reactor: Any, log: Any) -> Ledger:

@@ -77,7 +77,7 @@ class AuthService:
 
     def start(self) -> None:
         """Open directory and ledger; waits for neither."""
-        self._log.notice("settings", settings=digest(self._settings), environment=self._settings.environment)
+        self._log.notice("settings", digest=digest(self._settings), environment=self._settings.environment)
         self._directory.start()
         self._grace = self._reactor.callLater(GRACE, self._release)
         self._follow(self._ledger)
@@ -93,7 +93,7 @@ class AuthService:
         for factory in self._factories:
             factory.rules = settings.rules
         restart = [name for name in ("listen", "log") if getattr(settings, name) != getattr(old, name)]
-        self._log.notice("settings", settings=digest(settings), needs_restart=",".join(restart))
+        self._log.notice("settings", digest=digest(settings), needs_restart=",".join(restart))
 
     def drain(self) -> Deferred[None]:
         """Answer what is in flight, close every connection, then let go of the stores."""
