@@ -55,6 +55,11 @@ def encode_bind(id: int, dn: str, password: bytes) -> bytes:
     return _message(id, _encode(0x60, bind) + _POLICY)
 
 
+def encode_unauthenticated(id: int, dn: str) -> bytes:
+    """A name without a password: what `submitward check` asks a server about, and nobody else ever sends."""
+    return _message(id, _encode(0x60, b"\x02\x01\x03" + _encode(0x04, dn.encode()) + _encode(0x80, b"")))
+
+
 def encode_start_tls(id: int) -> bytes:
     """The extended request that asks for TLS (RFC 4511, 4.14)."""
     return _message(id, _encode(0x77, _encode(0x80, _START_TLS)))

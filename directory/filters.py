@@ -18,11 +18,11 @@ _RDN = re.compile(r"[A-Za-z][A-Za-z0-9-]*=[^,+\"\\<>;\x00]+(?:\+[A-Za-z][A-Za-z0
 
 
 def escape_value(text: str) -> str:
-    """`text` as an assertion value of a filter: ``* ( ) \\``, controls and all that is not ASCII escaped."""
-    if _PRINTABLE.fullmatch(text):
+    """`text` as an assertion value of a filter: ``* ( ) \\``, controls and all that is not ASCII escaped, and blanks at its ends."""
+    if _PRINTABLE.fullmatch(text) and text == text.strip(" "):
         return text
     return "".join(
-        chr(octet) if 0x20 <= octet < 0x7F and octet not in b"*()\\" else f"\\{octet:02x}"
+        chr(octet) if 0x20 < octet < 0x7F and octet not in b"*()\\" else f"\\{octet:02x}"
         for octet in text.encode("utf-8", "surrogateescape")
     )
 
@@ -30,10 +30,10 @@ def escape_value(text: str) -> str:
 def escape_rdn(text: str) -> str:
     """`text` as an attribute value of a distinguished name (RFC 4514, 2.4)."""
     escaped = "".join(
-        f"\\{ord(c):02x}" if c < " " or c in '"+,;<>=\\\x7f' else c
+        f"\\{ord(c):02x}" if c < " " or c in '"#+,;<>=\\\x7f' else c
         for c in text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     )
-    if escaped[:1] in ("#", " "):
+    if escaped[:1] == " ":
         escaped = f"\\{ord(escaped[0]):02x}{escaped[1:]}"
     if escaped.endswith(" "):
         escaped = f"{escaped[:-1]}\\20"

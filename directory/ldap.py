@@ -10,10 +10,11 @@ import select
 import socket
 import ssl
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import Any, Literal, cast
 
+from directory.bindwire import Response
 from directory.identity import Unavailable
 from directory.people import Entry
 from directory.results import PPOLICY, BindResult
@@ -162,6 +163,15 @@ class Session:
             if not cookie:
                 return
         raise Refused(f"{self.server}: more than {MOST} entries for {filter}")
+
+    def converse(self, message: bytes, read: Callable[[bytes], list[Response]]) -> list[Response]:
+        """Send octets and read until `read` has made something of the answer. Raises Transport."""
+        with self._speaking("converse"):
+            self._connection.socket.sendall(message)
+            while data := self._connection.socket.recv(4096):
+                if found := read(data):
+                    return found
+        return []
 
     @property
     def is_usable(self) -> bool:

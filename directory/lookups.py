@@ -15,8 +15,9 @@ from directory.cache import CacheSettings
 from directory.identity import Credentials, Denied, Login, Principal, Question, Unavailable, Verified
 from directory.ldap import Session
 from directory.ldap_settings import LdapSettings
+from directory.once import bind_as_service
 from directory.searches import Background, Searches
-from directory.servers import Ambiguous, Puzzling, Refused
+from directory.servers import Ambiguous, Puzzling
 from directory.sessions import Sessions, breakers_for, unavailable
 
 LOOK_UP = 4.0  # seconds; policyd answers within 5
@@ -143,11 +144,5 @@ class Lookups:
                 one.callback(result)
 
     def _bind_as_service(self, session: Session) -> None:
-        if self._settings.password is None:
-            return
-        result = session.bind(self._settings.bind_dn, self._settings.password.reveal().encode())
-        if result.code != 0:
-            raise Refused(
-                f"{session.server} refuses the service account {self._settings.bind_dn}: result {result.code}"
-                f" {result.text[:200]}: nobody can log in until its password in the settings is right"
-            )
+        if self._settings.password is not None:
+            bind_as_service(session, self._settings.bind_dn, self._settings.password.reveal())

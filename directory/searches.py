@@ -69,7 +69,7 @@ class Background:
 class _Hosts:
     """Hosts while they are collected."""
 
-    drafts: list[tuple[Draft, tuple[str, ...]]] = field(default_factory=list)
+    drafts: list[Draft] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
@@ -173,7 +173,7 @@ class Searches:
 
     def _somebody_lists(self, session: Searching, hosts: _Hosts, reading: Reading) -> bool:
         """Whether anybody may use every listed address of a domain: only then all people are read."""
-        if any(draft.grants.listed for draft, _ in hosts.drafts):
+        if any(draft.grants.listed for draft in hosts.drafts):
             return True
         names = self.shape.names("domains")
         if not names:
@@ -195,7 +195,7 @@ class Searches:
             except ValueError as wrong:
                 hosts.notes.append(f"{entry.dn}: {text}: {wrong}")
                 continue
-            hosts.drafts.append((Draft("network", entry.dn, name, 0, grants, terms), ()))
+            hosts.drafts.append(Draft("network", entry.dn, name, 0, grants, terms))
         fingerprints = []
         for text in entry.texts(self.shape.names("fingerprint")):
             try:
@@ -203,8 +203,8 @@ class Searches:
             except ValueError as wrong:
                 hosts.notes.append(f"{entry.dn}: {wrong}")
         if fingerprints:
-            draft = Draft("certificate", entry.dn, fingerprints[0], 0, grants, terms)
-            hosts.drafts.append((draft, tuple(fingerprints)))
+            names = tuple(fingerprints)
+            hosts.drafts.append(Draft("certificate", entry.dn, names[0], 0, grants, terms, names))
 
 
 def _add_host(hosts: _Hosts, label: str, host: HostSettings, reading: Reading) -> None:
@@ -216,10 +216,10 @@ def _add_host(hosts: _Hosts, label: str, host: HostSettings, reading: Reading) -
         return
     terms = Terms(host.plan, host.null_sender)
     if host.network:
-        hosts.drafts.append((Draft("network", label, host.network, 0, grants, terms), ()))
+        hosts.drafts.append(Draft("network", label, host.network, 0, grants, terms))
     else:
-        draft = Draft("certificate", label, host.fingerprints[0], 0, grants, terms)
-        hosts.drafts.append((draft, host.fingerprints))
+        names = host.fingerprints
+        hosts.drafts.append(Draft("certificate", label, names[0], 0, grants, terms, names))
 
 
 def _put_together(hosts: _Hosts, reading: Reading, listed: Listed) -> Background:
@@ -227,13 +227,13 @@ def _put_together(hosts: _Hosts, reading: Reading, listed: Listed) -> Background
     certificates: dict[str, Principal] = {}
     seen: set[str] = set()
     twice: set[str] = set()
-    for draft, fingerprints in hosts.drafts:
+    for draft in hosts.drafts:
         principal = _principal(draft, reading, listed)
         if draft.kind == "network":
             networks.append((parse_network(draft.name), principal))
-        for key in fingerprints or (draft.name,):
+        for key in draft.fingerprints or (draft.name,):
             (twice if key in seen else seen).add(key)
-        certificates.update(dict.fromkeys(fingerprints, principal))
+        certificates.update(dict.fromkeys(draft.fingerprints, principal))
     hosts.notes += [f"{name} stands at more than one host" for name in sorted(twice)]
     roll = Roll({}, certificates, networks)
     return Background(reading, roll, frozenset(twice), listed, tuple(hosts.notes))
@@ -253,4 +253,5 @@ def _principal(draft: Draft, reading: Reading, listed: Listed) -> Principal:
         draft.terms.plan,
         draft.terms.null_sender,
         terms_url=reading.terms_url,
+        fingerprints=draft.fingerprints,
     )

@@ -14,10 +14,11 @@ from directory.address import Rules, parse_domain
 from directory.cache import CacheSettings
 from directory.drafts import Reading
 from directory.file import FileDirectory, read_file
-from directory.identity import Directory
+from directory.identity import Directory, Principal, Unavailable
 from directory.ldap_settings import LdapSettings
 from directory.ownership import DomainAliases
 from directory.roll import Roll
+from sidecar.problems import Problem, SettingsError
 from sidecar.settings import load
 
 
@@ -104,8 +105,31 @@ def load_directory_settings(path: str | Path) -> DirectorySettings:
 
 
 def read_directory(settings: DirectorySettings) -> Roll:
-    """Every principal as listed now, for commands that run once. Raises SettingsError with every mistake."""
+    """Every principal as listed now, for commands that run once; of LDAP the hosts only.
+
+    Raises SettingsError with every mistake, also when LDAP does not answer.
+    """
+    if settings.kind == "ldap":
+        from directory.once import read_hosts
+
+        try:
+            return read_hosts(settings.ldap, settings.reading)
+        except Unavailable as wrong:
+            raise SettingsError([Problem("directory.ldap", 0, 0, "", str(wrong))]) from None
     return read_file(settings.file.path, settings.reading)
+
+
+def find_principal(settings: DirectorySettings, subject: str) -> Principal | None:
+    """The principal of a subject such as ``login:alice``, None when there is none.
+
+    Raises SettingsError or Unavailable.
+    """
+    kind, _, name = subject.partition(":")
+    if settings.kind == "ldap" and kind == "login":
+        from directory.once import find_person
+
+        return find_person(settings.ldap, settings.reading, name)
+    return next((p for p in read_directory(settings).principals if p.subject == subject), None)
 
 
 def open_directory(settings: DirectorySettings, *, reactor: Any, log: Any) -> Directory:

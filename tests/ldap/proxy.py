@@ -1,5 +1,6 @@
 """A TCP proxy that can become a black hole: connections stay, and nothing that is sent arrives."""
 
+import contextlib
 import select
 import socket
 import threading
@@ -18,10 +19,8 @@ class Proxy:
 
     def stop(self):
         self._ended.set()
-        try:
+        with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass
         self._listener.close()
 
     def _accept(self):

@@ -3,6 +3,7 @@
 For answers that a real server gives seldom: referrals, sub-codes, notices, half an answer.
 """
 
+import contextlib
 import socket
 import threading
 
@@ -94,10 +95,8 @@ class Scripted:
 
     def stop(self):
         for one in (self._listener, *self._open):
-            try:
+            with contextlib.suppress(OSError):
                 one.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
             one.close()
 
     def __enter__(self):

@@ -9,7 +9,7 @@ from directory.bindwire import Broken, Reader, encode_bind
 from directory.identity import Denied, Unavailable, Verified
 from tests.ldap import scripted
 from tests.ldap.house import directory, settings_for, verify
-from tests.ldap.scripted import BIND, SEARCH, Scripted, bound, done, entry, message, notice, policy
+from tests.ldap.scripted import SEARCH, Scripted, bound, done, entry, message, notice, policy
 from tests.ldap.test_passwords import OUTCOMES
 
 ALICE = entry("uid=alice,dc=example,dc=org", uid=["alice"], mail=["alice@example.org"])
@@ -86,9 +86,9 @@ RAW = {
 @pytest.mark.parametrize("raw", RAW.values(), ids=RAW)
 async def test_half_an_answer_is_unavailable_and_never_asked_twice(raw, checker):
     with Scripted(lambda kind, _: [ALICE, done()] if kind == SEARCH else raw) as server:
-        with directory(settings_for(server.url, server.url, **QUIET), checker=checker) as made:
-            with pytest.raises(Unavailable):
-                await verify(made, "alice", b"right")
+        settings = settings_for(server.url, server.url, **QUIET)
+        with directory(settings, checker=checker) as made, pytest.raises(Unavailable):
+            await verify(made, "alice", b"right")
         assert len([name for name, _ in server.binds if name.startswith("uid=")]) == 1
 
 
@@ -108,9 +108,8 @@ SEARCHES = {
 @pytest.mark.parametrize("answer", SEARCHES.values(), ids=SEARCHES)
 async def test_a_search_that_fails_is_unavailable_and_nobody_binds(answer):
     with Scripted(lambda *_: answer) as server:
-        with directory(settings_for(server.url, **QUIET)) as made:
-            with pytest.raises(Unavailable):
-                await verify(made, "alice", b"right")
+        with directory(settings_for(server.url, **QUIET)) as made, pytest.raises(Unavailable):
+            await verify(made, "alice", b"right")
         assert {name for name, _ in server.binds} <= {server.service}
 
 
@@ -125,9 +124,9 @@ async def test_referrals_lead_nowhere():
             return [bound(10, referral=f"{other.url}/")]
 
         with Scripted(script) as server:
-            with directory(settings_for(server.url, **QUIET)) as made:
-                with pytest.raises(Unavailable):
-                    await verify(made, "alice", b"right")
+            settings = settings_for(server.url, **QUIET)
+            with directory(settings) as made, pytest.raises(Unavailable):
+                await verify(made, "alice", b"right")
         assert (other.connections, other.binds, other.searches) == (0, [], [])
 
 

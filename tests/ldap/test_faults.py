@@ -1,7 +1,7 @@
 """An outage never becomes a wrong password: what is unavailable says so in time, and comes back by itself.
 
-8 s is what AUTH may take until its 454; 5 s is policyd's deadline; within 10 s of the directory's return all is
-well again.
+8 s is what AUTH may take until its 454; 5 s is policyd's deadline; within 10 s of the directory's return all
+is well again.
 """
 
 import shutil
@@ -107,7 +107,14 @@ class WrongServicePassword(Fault):
         self._change("service-password")
 
     def _change(self, secret):
-        self.slapd.modify(SERVICE, "replace: userPassword", f"userPassword: {secret}")
+        change = (
+            "replace: userPassword",
+            f"userPassword: {secret}",
+            "-",
+            "replace: pwdReset",
+            "pwdReset: FALSE",
+        )
+        self.slapd.modify(SERVICE, *change)
         self.slapd.stop()  # kept connections stay bound as they are
         self.slapd.start()
 
