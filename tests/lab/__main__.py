@@ -14,11 +14,11 @@ import time
 from types import FrameType
 from typing import NoReturn
 
+from tests.lab.cast import Step
 from tests.lab.lab import Lab
 from tests.lab.processes import LabError
 from tests.lab.recovery import killed
 from tests.lab.story import (
-    Step,
     blocked,
     hosts,
     incoming,
