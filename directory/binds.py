@@ -13,7 +13,6 @@ from typing import Any
 
 from OpenSSL import SSL
 from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore, ensureDeferred, fail
-from twisted.internet.endpoints import HostnameEndpoint, connectProtocol, wrapClientTLS
 from twisted.internet.error import ConnectError
 from twisted.internet.interfaces import IHandshakeListener
 from twisted.internet.protocol import Protocol, connectionDone
@@ -269,6 +268,9 @@ class Binds:
             raise Transport(text) from None
 
     async def _connect(self, index: int, server: Server) -> BindConnection:
+        # Importing it empties LISTEN_FDS, from which the sidecar takes its sockets first.
+        from twisted.internet.endpoints import HostnameEndpoint, connectProtocol, wrapClientTLS
+
         options = self._tls(index)
         connection = BindConnection(server, options)
         endpoint: Any = HostnameEndpoint(

@@ -18,7 +18,10 @@ _RDN = re.compile(r"[A-Za-z][A-Za-z0-9-]*=[^,+\"\\<>;\x00]+(?:\+[A-Za-z][A-Za-z0
 
 
 def escape_value(text: str) -> str:
-    """`text` as an assertion value of a filter: ``* ( ) \\``, controls and all that is not ASCII escaped, and blanks at its ends."""
+    """`text` as an assertion value of a filter (RFC 4515, 3).
+
+    ``* ( ) \\``, controls, blanks at the ends and all that is not ASCII are escaped.
+    """
     if _PRINTABLE.fullmatch(text) and text == text.strip(" "):
         return text
     return "".join(
