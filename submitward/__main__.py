@@ -21,6 +21,8 @@ COMMANDS = {
     "unblock": "submitward.unblock",
     "blocks": "submitward.blocks",
     "passwd": "submitward.passwd",
+    "auth": "submitward.auth",
+    "owns": "submitward.owns",
 }
 
 EXITS = "exit status: 0 yes or done, 1 no or refused, 2 usage or settings, 75 unavailable, try again"

@@ -17,6 +17,7 @@ from ledger.charges import Unavailable
 from sidecar.listen import Listener
 from sidecar.settings import SettingsError, digest
 from submitward import attachments, postconf, wiring
+from submitward.check_directory import look_at_ldap
 from submitward.findings import SETTINGS, Finding, exit_status, format_json, format_text
 from submitward.reach import reach
 from submitward.restrictions import locate
@@ -52,7 +53,10 @@ def run(options: argparse.Namespace) -> int:
 def look(settings: Settings, path: str | Path, postfix: str) -> Iterator[Finding]:
     """Every finding, in the order in which things depend on each other."""
     yield Finding("ok", str(path), f"the settings are good (digest {digest(settings)})")
-    yield look_at_directory(settings)
+    if settings.directory.kind == "ldap":
+        yield from look_at_ldap(settings.directory.ldap, settings.directory.reading)
+    else:
+        yield look_at_directory(settings)
     yield look_at_ledger(settings)
     try:
         configuration = postconf.read(postfix)

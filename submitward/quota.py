@@ -7,11 +7,22 @@ from __future__ import annotations
 
 import argparse
 
-from directory.identity import Principal
-from directory.settings import read_directory
+from directory.identity import Principal, Unavailable
+from directory.settings import find_principal
 from ledger.limits import PER_MESSAGE, Standing, format_amount, format_limit
 from policyd.settings import Settings
-from submitward.bookkeeping import DONE, NO, USAGE, Answer, Refused, answer, author, moment, the_book
+from submitward.bookkeeping import (
+    DONE,
+    NO,
+    UNAVAILABLE,
+    USAGE,
+    Answer,
+    Refused,
+    answer,
+    author,
+    moment,
+    the_book,
+)
 from submitward.targets import FORMS, argument, parse_target, plain
 
 HELP = "show what a principal has used of its limits, or reset it"
@@ -49,8 +60,10 @@ def show(settings: Settings, options: argparse.Namespace) -> Answer:
 
 def listed(settings: Settings, subject: str) -> Principal:
     """The principal of that subject, as the directory lists it now."""
-    found = (p for p in read_directory(settings.directory).principals if p.subject == subject)
-    principal = next(found, None)
+    try:
+        principal = find_principal(settings.directory, subject)
+    except Unavailable as wrong:
+        raise Refused(f"the directory is unavailable: {wrong}", UNAVAILABLE) from None
     if principal is None:
         kind = subject.partition(":")[0]
         why = (
