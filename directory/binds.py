@@ -36,7 +36,7 @@ from directory.bindwire import (
     encode_start_tls,
 )
 from directory.breakers import Breakers
-from directory.identity import Unavailable
+from directory.identity import Unanswered, Unavailable
 from directory.results import BindResult
 from directory.servers import Server, Transport
 
@@ -202,7 +202,7 @@ class Binds:
     def _done(self, result: BindResult | Failure) -> BindResult | Failure:
         self._is_counted -= 1
         if isinstance(result, Failure) and not isinstance(result.value, (Unavailable, CancelledError)):
-            raise Unavailable(f"no answer: {reason_of(result)}")
+            raise Unanswered(f"no answer: {reason_of(result)}")
         return result
 
     async def _check(self, dn: str, password: bytes) -> BindResult:
@@ -232,7 +232,7 @@ class Binds:
             result = await asked
         except Transport as wrong:
             self._failed(index, str(wrong))
-            raise
+            raise Unanswered(str(wrong)) from None
         except CancelledError:
             self._failed(index, f"{connection.server} did not answer in time")
             raise

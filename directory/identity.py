@@ -32,9 +32,13 @@ class BadLogin(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """Question: the principal behind a SASL login, `name` being in normal form (see `normal_login`)."""
+    """Question: the principal behind a SASL login, `name` being in normal form (see `normal_login`).
+
+    `credential` names the app password that it came with, if that narrows it; directories know nothing of it.
+    """
 
     name: str
+    credential: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +69,8 @@ class Principal:
     `name` is the login, ``sha256:…`` or the network in CIDR form. `addresses` maps each owned address to the
     words that say which entry gives it. `domains` maps each wholly owned domain (A-labels) likewise.
     `domain` is the primary domain, ``""`` if there is none; at `terms_url` terms can be accepted.
-    `fingerprints` are all of a certificate's, the one in `name` first. `networks` (CIDR) are where a login may
-    come from, everywhere when there are none.
+    `fingerprints` are all of a certificate's, the one in `name` first. `networks` (CIDR) are where a login
+    may come from, everywhere when there are none.
     """
 
     kind: Kind
@@ -173,6 +177,17 @@ def normal_login(text: str) -> str:
 def join_credential(login: str, credential: str) -> str:
     """The name under which a login goes out that came with an app password that narrows it."""
     return f"{login}#{credential}"
+
+
+def parse_login(name: str) -> Login:
+    """The question behind a name as it went out on AUTH. Raises BadLogin."""
+    login, credential = split_credential(name)
+    if "#" in name and not _CREDENTIAL.fullmatch(credential):
+        raise BadLogin("what follows # is no id of an app password")
+    return Login(normal_login(login), credential)
+
+
+_CREDENTIAL = re.compile(r"[a-z0-9]{1,32}", re.ASCII)
 
 
 def split_credential(name: str) -> tuple[str, str]:

@@ -7,7 +7,7 @@ entries come from (a file, LDAP), nor what is done to somebody who does not own 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from directory.address import (
@@ -88,6 +88,14 @@ def expand(listing: Listing, aliases: DomainAliases, rules: Rules) -> Grants:
             whole[extent].setdefault(other, f"{words} at {other}, alias of {domain}")
     primary = next(iter((*homes, *whole["any"], *whole["listed"])), "")
     return Grants(own, shared, whole["any"], whole["listed"], primary)
+
+
+def narrow(principal: Principal, senders: Iterable[Address], rules: Rules) -> Principal:
+    """`principal` as an app password narrows it: it owns those of `senders` that it owns anyway, exactly as
+    they are written, and nothing else."""
+    granted = {sender: owns(principal, sender, rules) for sender in senders}
+    kept = {sender: words for sender, words in granted.items() if sender and words is not None}
+    return replace(principal, addresses=kept, domains={}, null_sender=False)
 
 
 def parse_entry(text: str, rules: Rules) -> Address:

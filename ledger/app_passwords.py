@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 ID_LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"
@@ -59,6 +60,12 @@ def format_app_password(id: str, secret: bytes) -> str:
     if not _SHAPE.fullmatch(text.encode()):
         raise ValueError("no id and secret of an app password")
     return text
+
+
+def senders_of(kept: Iterable[AppPassword], id: str, now: float) -> tuple[str, ...] | None:
+    """The addresses to which the app password `id` narrows its login; None when it does not hold any more."""
+    found = next((one for one in kept if one.id == id), None)
+    return found.senders if found is not None and found.holds(now) else None
 
 
 def digest_of(secret: bytes, key: bytes) -> bytes:

@@ -11,14 +11,17 @@ from __future__ import annotations
 from collections.abc import Awaitable
 from dataclasses import dataclass
 from secrets import token_hex
+from time import time
 from typing import Any
 
 from twisted.internet.defer import Deferred, TimeoutError
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from directory.identity import Directory, Principal
+from directory.identity import Address, Directory, Login, Principal
 from directory.identity import Unavailable as DirectoryUnavailable
+from directory.ownership import narrow
+from ledger.app_passwords import senders_of
 from ledger.charges import Ledger
 from ledger.charges import Unavailable as LedgerUnavailable
 from milter import replies
@@ -103,8 +106,13 @@ class Judge:
         return inquiry
 
     async def _look_up(self, inquiry: Inquiry) -> Principal | None:
-        found = self.directory.look_up(inquiry.question)
-        return await found if isinstance(found, Awaitable) else found
+        question = inquiry.question
+        found = self.directory.look_up(question)
+        principal = await found if isinstance(found, Awaitable) else found
+        if principal is None or not isinstance(question, Login) or not question.credential:
+            return principal
+        senders = senders_of(await self.ledger.app_passwords(principal.name), question.credential, time())
+        return None if senders is None else narrow(principal, map(Address, senders), self.rules.addresses)
 
     def _cannot_know(self, failure: Failure, case: Case) -> Verdict:
         """Every failure ends here, foreseen or not, as a temporary one."""

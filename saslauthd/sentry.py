@@ -24,6 +24,7 @@ NOTED_FOR = 3600.0  # seconds for which a known network is not noted again
 NOTED_MOST = 20_000
 TURN = 0.1  # seconds between two tries to get in while others of the login are being judged
 TURNS = 40
+TURNS_KNOWN = 15  # for a known network, while those inside may be at another host
 
 
 class Guarded(Unavailable):
@@ -91,12 +92,12 @@ class Sentry:
         most = guard.judge(case.sight, self.rules)
         assert isinstance(most, int)
         id = secrets.token_hex(6)
-        for _ in range(TURNS):
+        for turn in range(TURNS):
             if await self._ask(self._ledger.guard_note((guard.bind(login, id, most, self.rules),))):
                 case.ticket = id
                 self._inside[login] += 1
                 return
-            if not self._inside[login]:
+            if not self._inside[login] and (turn >= TURNS_KNOWN or not case.sight.known):
                 break
             await deferLater(self._reactor, TURN)
         raise Guarded("too many wrong passwords of this login have reached the directory")

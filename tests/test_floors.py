@@ -16,7 +16,7 @@ FLOORS = {
         0: "wire",
         1: "case facts inquiry memory replies restrictions spending",
         2: "journal settings",
-        3: "deadline judge server service settlements",
+        3: "deadline judge narrowing server service settlements",
         4: "__main__",
     },
     "saslauthd": {
