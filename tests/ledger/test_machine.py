@@ -134,6 +134,19 @@ class WithShortWindows(BookAgainstModel):
     back = False
 
 
+def test_a_charge_is_given_back_after_the_clock_was_set_back_and_forward_again_by_a_day():
+    machine = BookAgainstModel()
+    machine.open()
+    machine.reserve_as_usual(ChargeId("mx", "i", "Q"), Amounts(1, 2, 100))
+    machine.the_clock_is_set_back(86400.0)
+    machine.standings_are_the_same()
+    machine.time_passes(86400.0)
+    machine.tidying_changes_no_answer()
+    machine.release(ChargeId("mx", "i", "Q"))
+    machine.standings_are_the_same()
+    machine.teardown()
+
+
 TestBookAgainstModel = BookAgainstModel.TestCase
 TestWithShortWindows = WithShortWindows.TestCase
 for machine in (TestBookAgainstModel, TestWithShortWindows):
