@@ -156,15 +156,15 @@ class Judge:
         name = split_credential(verified.login)[0]
         principal = await self._principal(name)
         reason = ""
-        if principal is None and request.memory:
+        if principal is None:
+            if not request.memory:
+                raise Unavailable("verified and not listed: the directory is changing")
             reason = "unknown_login"
-        elif principal is not None and principal.disabled:
+        elif principal.disabled:
             reason = "disabled"
         elif not self.admissions.may_come_from(principal, request.rip):
             reason = "network_refused"
-        elif self._known_blocks().find(
-            (f"login:{name}", f"login:{typed}"), self._clock(), extents=("login",)
-        ):
+        elif self._is_blocked(f"login:{name}", f"login:{typed}", f"domain:{principal.domain}", "relay"):
             reason = "blocked"
         if reason:
             self.recollection.forget(name)
@@ -194,6 +194,9 @@ class Judge:
             if call.active():
                 call.cancel()
         request.note("delay", wait)
+
+    def _is_blocked(self, *subjects: str) -> bool:
+        return self._known_blocks().find(subjects, self._clock(), extents=("login",)) is not None
 
     def _known_blocks(self) -> Blocklist:
         if self.blocks is None:

@@ -16,7 +16,7 @@ from twisted.internet.endpoints import UNIXClientEndpoint, connectProtocol
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.task import deferLater
 
-from directory.identity import Credentials, Denied, Unavailable, Verified
+from directory.identity import Credentials, Denied, Login, Principal, Unavailable, Verified
 from ledger.blocks import Block
 from ledger.charges import Unavailable as LedgerUnavailable
 from ledger.model_auth import AuthModel
@@ -42,6 +42,7 @@ class Directory:
     def __init__(self) -> None:
         self.asked: list[str] = []
         self.cancelled: list[str] = []
+        self.domains: dict[str, Any] = {}
         self.stopped = False
         self.is_away = False
         self.held: list[tuple[str, Deferred[Any]]] = []
@@ -55,8 +56,9 @@ class Directory:
     def state(self) -> str:
         return "unavailable" if self.is_away else "ok"
 
-    def look_up(self, question: object) -> None:
-        return None
+    def look_up(self, question: Login) -> Any:
+        """Everybody is of example.org, except that a test may say otherwise in `domains`."""
+        return self.domains.get(question.name, Principal("login", question.name, domain="example.org"))
 
     def verify(self, credentials: Credentials) -> Deferred[Any]:
         login = credentials.login
