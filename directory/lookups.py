@@ -58,7 +58,7 @@ class Lookups:
 
     def _tick(self) -> None:
         """Read the background before it is too old, so that nobody waits for it."""
-        self._call = self._reactor.callLater(self._times.ttl / 2, self._tick)
+        self._call = self._reactor.callLater(max(1.0, self._times.ttl / 2), self._tick)
         self.background(anew=True).addErrback(lambda _: None)  # the breaker has logged it
 
     def stop(self) -> None:
