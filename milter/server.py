@@ -91,15 +91,21 @@ class MilterProtocol(Protocol):
             self.leave()
 
     def _judge(self, message: Message) -> None:
-        judge = self.factory.judge
+        judge, mta = self.factory.judge, self.factory.mta
         mode, began = judge.rules.mode, perf_counter()
-        if mode == "off":
-            self._send(self._session.judged(CONTINUE).data)
-            return
         self._judging = True
-        judged = judge.judge(message, self.factory.mta)
+        if mode == "off":
+            judge.take_up(message, mta).addCallback(self._passed).addErrback(self._broken)
+            return
+        judged = judge.judge(message, mta)
         judged.addCallback(self._judged, mode == "observe", began)
         judged.addErrback(self._broken)
+
+    def _passed(self, _: None) -> None:
+        """Nobody asked us to judge."""
+        self._judging = False
+        self._send(self._session.judged(CONTINUE).data)
+        self._work()
 
     def _judged(self, result: tuple[Case, Verdict], observed: bool, began: float) -> None:
         self._judging = False
