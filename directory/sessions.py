@@ -24,8 +24,7 @@ from directory.troubles import Puzzling, Refused, Transport
 #: Service account refused; timeLimitExceeded, busy, unavailable, other (RFC 4511, appendix A).
 _SERVERS_OWN = frozenset({-1, 3, 51, 52, 80})
 WAITING_MAX = 256  # errands that wait for a thread; over it the answer is Unavailable at once
-IDLE_MAX = 60.0  # seconds; below what servers and firewalls allow
-AGE_MAX = 1800.0  # seconds
+IDLE_MAX, AGE_MAX = 60.0, 1800.0  # seconds; below what servers and firewalls allow
 
 T = TypeVar("T")
 Errand = Callable[[Session], T]
@@ -151,12 +150,12 @@ class Sessions:
 
     # ---- in a thread
 
-    def _attempt(self, ticket: _Ticket, errand: Errand[T]) -> T | None:
+    def _attempt(self, ticket: _Ticket, errand: Errand[T]) -> T:
         """Try server after server. Raises what the last one had to say."""
-        trouble: Unavailable = Unavailable(f"no LDAP server answers: {self._breakers.why()}")
+        trouble = Unavailable(f"no LDAP server answers: {self._breakers.why()}")
         for index in self._breakers.candidates(self._reactor.seconds()):
             if ticket.over:
-                return None
+                break
             with self._lock:
                 if not self._breakers.begin(index, self._reactor.seconds()):
                     continue
