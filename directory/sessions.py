@@ -184,14 +184,14 @@ class Sessions:
         return True
 
     def _on(self, index: int, ticket: _Ticket, errand: Errand[T]) -> T:
-        kept = self._take(index)
+        kept, began = self._take(index), self._reactor.seconds()
         if kept is not None:
             try:
                 return self._use(index, ticket, kept, errand)
             except Transport:
-                if ticket.over or not self._retry:
+                if ticket.over or not self._retry or self._reactor.seconds() - began > 0.5:
                     raise
-        # Not kept, or it ended while it lay idle: once more on a fresh one.
+        # Not kept, or it had ended while idle (a server that is slow is not tried again): a fresh one.
         now = self._reactor.seconds()
         session = Session(self._servers[index], patience=self._patience)
         return self._use(index, ticket, _Kept(session, now, now), errand, fresh=True)

@@ -50,10 +50,9 @@ def _questions(request: Request) -> tuple[Question, ...]:
     if request.sasl_username:
         return _login(request.sasl_username) if len(request.sasl_username) <= LOGIN_MAX else ()
     found: list[Question] = []
-    if request.ccert_fingerprint or request.ccert_pubkey_fingerprint:
-        fingerprints = _fingerprints(request.ccert_fingerprint, request.ccert_pubkey_fingerprint)
-        if fingerprints:
-            found.append(Certificate(fingerprints))
+    presented = fingerprints(request)
+    if presented:
+        found.append(Certificate(presented))
     if networks(request.client_address):
         found.append(Network(request.client_address))
     return tuple(found)
@@ -67,11 +66,12 @@ def _login(sasl_username: str) -> tuple[Question, ...]:
         return ()
 
 
-def _fingerprints(*texts: str) -> tuple[str, ...]:
+def fingerprints(request: Request) -> tuple[str, ...]:
+    """The fingerprints of the certificate that the client presents, in normal form; listed or not."""
     normal = []
-    for text in texts:
+    for text in (request.ccert_fingerprint, request.ccert_pubkey_fingerprint):
         try:
-            normal.append(normal_fingerprint(text))
+            normal += [normal_fingerprint(text)] if text else []
         except ValueError:
             continue
     return tuple(normal)
