@@ -7,30 +7,11 @@ from __future__ import annotations
 
 import argparse
 
-<<<<<<< HEAD
-from directory.identity import Principal, Unavailable
-from directory.settings import find_principal
-from ledger.limits import PER_MESSAGE, Standing, format_amount, format_limit
-from policyd.settings import Settings
-from submitward.bookkeeping import (
-    DONE,
-    NO,
-    UNAVAILABLE,
-    USAGE,
-    Answer,
-    Refused,
-    answer,
-    author,
-    moment,
-    the_book,
-)
-=======
 from directory.identity import Principal
 from ledger.limits import PER_MESSAGE, Standing, format_amount, format_limit
 from policyd.settings import Settings
 from submitward.bookkeeping import DONE, NO, USAGE, Answer, Refused, answer, author, moment, the_book
 from submitward.listing import listed
->>>>>>> main
 from submitward.targets import FORMS, argument, parse_target, plain
 
 HELP = "show what a principal has used of its limits, or reset it"
@@ -66,18 +47,9 @@ def show(settings: Settings, options: argparse.Namespace) -> Answer:
     return Answer(DONE, value, (head, *map(in_words, standings)))
 
 
-<<<<<<< HEAD
-def listed(settings: Settings, subject: str) -> Principal:
-    """The principal of that subject, as the directory lists it now."""
-    try:
-        principal = find_principal(settings.directory, subject)
-    except Unavailable as wrong:
-        raise Refused(f"the directory is unavailable: {wrong}", UNAVAILABLE) from None
-=======
 def owner(settings: Settings, subject: str) -> Principal:
     """The principal of that subject. Raises Refused when the directory does not list it now."""
     principal = listed(settings, subject)
->>>>>>> main
     if principal is None:
         kind = subject.partition(":")[0]
         is_principal = kind in ("login", "certificate", "network")
