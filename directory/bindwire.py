@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from directory.results import PPOLICY, BindResult
-
+#: The control that asks for the password policy's opinion (draft-behera-ldap-password-policy).
+PPOLICY = "1.3.6.1.4.1.42.2.27.8.5.1"
 LONGEST = 65536  # octets of one response; a diagnostic message is far shorter
 BIND_RESPONSE, EXTENDED_RESPONSE = 0x61, 0x78
 _START_TLS = b"1.3.6.1.4.1.1466.20037"
@@ -17,6 +17,15 @@ _START_TLS = b"1.3.6.1.4.1.1466.20037"
 
 class Broken(Exception):
     """The server does not speak LDAP, or says what nobody asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class BindResult:
+    """A bind response: result code, diagnostic message, and the value of the password policy control."""
+
+    code: int
+    text: str = ""
+    policy: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)

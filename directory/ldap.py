@@ -14,11 +14,11 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import Any, Literal, cast
 
-from directory.bindwire import Response
+from directory.bindwire import PPOLICY, BindResult, Response
 from directory.identity import Unavailable
 from directory.people import Entry
-from directory.results import PPOLICY, BindResult
-from directory.servers import Ambiguous, Refused, Server, Transport
+from directory.servers import Server
+from directory.troubles import Ambiguous, Refused, Transport
 
 with warnings.catch_warnings():  # ldap3 2.9.1 names attributes that pyasn1 0.6 has renamed
     warnings.filterwarnings("ignore", "(tagMap|typeMap) is deprecated", DeprecationWarning)

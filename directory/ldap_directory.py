@@ -11,8 +11,10 @@ from typing import Any, Protocol
 from twisted.internet.defer import Deferred, ensureDeferred, succeed
 
 from directory.binds import Binds
+from directory.bindwire import BindResult
 from directory.cache import CachedDirectory, CacheSettings
 from directory.drafts import Reading
+from directory.hosts import Background
 from directory.identity import (
     BadLogin,
     Certificate,
@@ -31,9 +33,9 @@ from directory.ldap_settings import LdapSettings
 from directory.lookups import Lookups
 from directory.passwords import is_acceptable
 from directory.people import Person
-from directory.results import BindResult, judge
-from directory.searches import Background, Searches
-from directory.sessions import Sessions, breakers_for
+from directory.results import judge
+from directory.searches import Searches
+from directory.sessions import Sessions
 
 CHECK = 6.5  # seconds for a look-up and a bind together; saslauthd answers within 7
 BIND_PATIENCE = 3  # seconds for the answer to a bind: hashes cost time
@@ -53,7 +55,7 @@ class ThreadChecker:
     def __init__(self, settings: LdapSettings, *, reactor: Any, log: Any) -> None:
         self._sessions = Sessions(
             settings.open_servers(),
-            breakers_for([server.weight for server in settings.servers]),
+            [server.weight for server in settings.servers],
             lambda session: None,
             size=settings.connections,
             retry=False,

@@ -12,13 +12,14 @@ from twisted.internet.defer import Deferred, ensureDeferred, succeed
 from twisted.python.failure import Failure
 
 from directory.cache import CacheSettings
+from directory.hosts import Background
 from directory.identity import Credentials, Denied, Login, Principal, Question, Unavailable, Verified
 from directory.ldap import Session
 from directory.ldap_settings import LdapSettings
 from directory.once import bind_as_service
-from directory.searches import Background, Searches
-from directory.servers import Ambiguous, Puzzling
-from directory.sessions import Sessions, breakers_for, unavailable
+from directory.searches import Searches
+from directory.sessions import Sessions
+from directory.troubles import Ambiguous, Puzzling
 
 LOOK_UP = 4.0  # seconds; policyd answers within 5
 READ_ALL = 30.0  # seconds for the background; a server that does not answer is given up sooner
@@ -37,7 +38,7 @@ class Lookups:
         self._reactor = reactor
         self._sessions = Sessions(
             settings.open_servers(),
-            breakers_for([server.weight for server in settings.servers]),
+            [server.weight for server in settings.servers],
             self._bind_as_service,
             size=settings.searches,
             retry=True,
@@ -58,7 +59,7 @@ class Lookups:
 
     def _tick(self) -> None:
         """Read the background before it is too old, so that nobody waits for it."""
-        self._call = self._reactor.callLater(self._times.ttl / 2, self._tick)
+        self._call = self._reactor.callLater(max(1.0, self._times.ttl / 2), self._tick)
         self.background(anew=True).addErrback(lambda _: None)  # the breaker has logged it
 
     def stop(self) -> None:
@@ -134,7 +135,7 @@ class Lookups:
         if isinstance(failure.value, Puzzling):
             self._log.error("directory_puzzle", problem=failure.getErrorMessage())
         if self._background is None or self._reactor.seconds() > self._good_until + self._times.stale:
-            raise unavailable(failure)
+            raise _unavailable(failure)
         return self._background
 
     def _tell(self, result: Background | Failure) -> None:
@@ -146,3 +147,10 @@ class Lookups:
     def _bind_as_service(self, session: Session) -> None:
         if self._settings.password is not None:
             bind_as_service(session, self._settings.bind_dn, self._settings.password.reveal())
+
+
+def _unavailable(failure: Failure) -> Unavailable:
+    """What a failed errand means: never a refusal."""
+    if isinstance(failure.value, Unavailable):
+        return failure.value
+    return Unavailable(f"{type(failure.value).__name__}: {failure.getErrorMessage()[:200]}")

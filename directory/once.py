@@ -8,17 +8,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from types import TracebackType
 
-from directory.bindwire import Reader, encode_unauthenticated
+from directory.bindwire import BindResult, Reader, encode_unauthenticated
 from directory.drafts import Reading
 from directory.filters import fill_filter, names_of
+from directory.hosts import Background
 from directory.identity import Principal, Unavailable
 from directory.ldap import Session
 from directory.ldap_settings import LdapSettings
 from directory.people import Person
-from directory.results import BindResult
 from directory.roll import Roll
-from directory.searches import Background, Searches
-from directory.servers import Puzzling, Refused, Server
+from directory.searches import Searches
+from directory.servers import Server
+from directory.troubles import Puzzling, Refused
 
 
 class Once:

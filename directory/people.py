@@ -11,12 +11,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import cast
 
-from directory.address import Malformed, domain_of, parse_domain
+from directory.address import Malformed
 from directory.drafts import Reading
 from directory.identity import Address, BadLogin, Principal, Reason, normal_login
-from directory.ownership import DomainAliases, Extent, Grants, Listing, expand
-from directory.servers import Puzzling
+from directory.ownership import Extent, Grants, Listing, expand
 from directory.shape import Shape
+from directory.troubles import Puzzling
 
 Listed = Mapping[str, Mapping[Address, str]]
 
@@ -165,36 +165,6 @@ def state(entry: Entry, shape: Shape, now: float, notes: list[str] | None = None
     return None
 
 
-def alias_pairs(entries: Iterable[Entry], shape: Shape) -> tuple[dict[str, str], list[str]]:
-    """Domain → the domain it stands for, out of the entries of domain aliases; and what was left out."""
-    pairs: dict[str, str] = {}
-    notes: list[str] = []
-    for entry in entries:
-        for role in ("alias_domain", "alias_target"):
-            if len(entry.texts(shape.names(role))) != 1:
-                notes.append(f"{entry.dn} has no single {', '.join(shape.names(role))}")
-        try:
-            alias, target = (
-                parse_domain(t) for t in entry.texts(shape.names("alias_domain", "alias_target"))
-            )
-        except ValueError as wrong:
-            notes.append(f"{entry.dn}: {wrong}")
-            continue
-        if pairs.setdefault(alias, target) != target:
-            raise Puzzling(f"{alias} stands for {pairs[alias]} and for {target} ({entry.dn})")
-    return pairs, notes
-
-
-def with_pairs(aliases: DomainAliases, pairs: Mapping[str, str]) -> DomainAliases:
-    """The aliases of each domain, those of the settings and those of the directory."""
-    together = {domain: list(names) for domain, names in aliases.items()}
-    for alias, target in pairs.items():
-        names = together.setdefault(target, [])
-        if alias not in names and alias != target:
-            names.append(alias)
-    return {domain: tuple(names) for domain, names in together.items()}
-
-
 def _addresses(
     pile: _Pile, entry: Entry, shape: Shape, reading: Reading, what: str, *, shared: bool = False
 ) -> None:
@@ -254,12 +224,3 @@ def _has_accepted(entry: Entry, shape: Shape, reading: Reading) -> bool:
     if not names:
         return not reading.terms_required
     return any(text >= reading.terms_version for text in entry.texts(names))
-
-
-def by_domain(addresses: Mapping[Address, str]) -> Listed:
-    """Addresses by domain, with words that say that it is the domain which grants them."""
-    listed: dict[str, dict[Address, str]] = {}
-    for address, words in addresses.items():
-        domain = domain_of(address)
-        listed.setdefault(domain, {})[address] = f"domain {domain} (listed), which holds {words}"
-    return listed

@@ -7,11 +7,10 @@ policy, 6.2) and Active Directory's sub-codes. Must not know how the answer came
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
+from directory.bindwire import BindResult
 from directory.identity import Reason, Unavailable
 
-PPOLICY = "1.3.6.1.4.1.42.2.27.8.5.1"
 SUCCESS, INVALID_CREDENTIALS = 0, 49
 
 #: Codes that are a verdict on this account. All others say something about the server or about us.
@@ -39,15 +38,6 @@ _DATA: dict[str, Reason] = {
     "775": "locked",
 }
 _DATA_IN_TEXT = re.compile(r"\bdata ([0-9a-f]{3,4}),", re.ASCII)
-
-
-@dataclass(frozen=True, slots=True)
-class BindResult:
-    """A bind response: result code, diagnostic message, and the value of the password policy control."""
-
-    code: int
-    text: str = ""
-    policy: bytes | None = None
 
 
 def judge(result: BindResult) -> Reason | None:

@@ -7,30 +7,26 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Literal, Protocol
 
-from directory.address import Malformed
-from directory.drafts import Draft, Reading, Terms
+from directory.domains import alias_pairs, by_domain, with_pairs
+from directory.drafts import Reading
 from directory.filters import fill_dn, fill_filter, names_of
-from directory.identity import Address, Principal, normal_fingerprint
-from directory.ldap_settings import HostSettings, LdapSettings
-from directory.ownership import Listing, expand
+from directory.hosts import Background, Hosts, add_entry, add_host, put_together
+from directory.identity import Address
+from directory.ldap_settings import LdapSettings
 from directory.people import (
     Around,
     Entry,
     Listed,
     Person,
     addresses_of,
-    alias_pairs,
-    by_domain,
     host_grants,
     person,
-    with_pairs,
 )
-from directory.roll import IPNetwork, Roll, parse_network
-from directory.servers import Refused
 from directory.shape import Shape
+from directory.troubles import Refused
 
 NO_SUCH_OBJECT = 32
 
@@ -49,28 +45,6 @@ class Searching(Protocol):
     ) -> tuple[Entry, ...]: ...
 
     def enumerate(self, base: str, filter: str, attributes: Iterable[str]) -> Iterator[Entry]: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Background:
-    """What no login leads to: aliases of domains, hosts, and every address of domains that are listed.
-
-    `reading` has all aliases in it; `twice` are hosts that stand in more than one place.
-    """
-
-    reading: Reading
-    roll: Roll = field(default_factory=Roll)
-    twice: frozenset[str] = frozenset()
-    listed: Listed = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-
-
-@dataclass(slots=True)
-class _Hosts:
-    """Hosts while they are collected."""
-
-    drafts: list[Draft] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
 
 
 class Searches:
@@ -139,7 +113,7 @@ class Searches:
         """Everything that no login leads to. Raises Unavailable; Puzzling for what cannot be."""
         base = self.settings.hosts_base or self.settings.base
         pairs: dict[str, str] = {}
-        hosts = _Hosts()
+        hosts = Hosts()
         if self.shape.filters.get("domain_aliases"):
             names = self.shape.names("alias_domain", "alias_target")
             entries = session.enumerate(base, self.shape.filters["domain_aliases"], names)
@@ -148,19 +122,19 @@ class Searches:
         reading = replace(self.reading, aliases=with_pairs(self.reading.aliases, pairs))
         if self.shape.filters.get("hosts"):
             for entry in session.enumerate(base, self.shape.filters["hosts"], self.shape.wanted):
-                self._add_entry(hosts, entry, reading)
+                add_entry(hosts, entry, self.shape, reading)
         for label, host in self.settings.hosts.items():
-            _add_host(hosts, label, host, reading)
+            add_host(hosts, label, host, reading)
         return self._background(session, hosts, reading)
 
     def static_background(self) -> Background:
         """The background of a directory that holds none: hosts of the settings alone."""
-        hosts = _Hosts()
+        hosts = Hosts()
         for label, host in self.settings.hosts.items():
-            _add_host(hosts, label, host, self.reading)
-        return _put_together(hosts, self.reading, {})
+            add_host(hosts, label, host, self.reading)
+        return put_together(hosts, self.reading, {})
 
-    def _background(self, session: Searching, hosts: _Hosts, reading: Reading) -> Background:
+    def _background(self, session: Searching, hosts: Hosts, reading: Reading) -> Background:
         listed: Listed = {}
         users, base = self.shape.filters.get("users"), self.settings.base
         if users and self._somebody_lists(session, hosts, reading):
@@ -169,9 +143,9 @@ class Searches:
             for entry in session.enumerate(base, users, names):
                 addresses.update(addresses_of(entry, self.shape, reading))
             listed = by_domain(addresses)
-        return _put_together(hosts, reading, listed)
+        return put_together(hosts, reading, listed)
 
-    def _somebody_lists(self, session: Searching, hosts: _Hosts, reading: Reading) -> bool:
+    def _somebody_lists(self, session: Searching, hosts: Hosts, reading: Reading) -> bool:
         """Whether anybody may use every listed address of a domain: only then all people are read."""
         if any(draft.grants.listed for draft in hosts.drafts):
             return True
@@ -182,76 +156,3 @@ class Searches:
         filter = f"(&{self.shape.filters['users']}(|{some}))"
         people = session.enumerate(self.settings.base, filter, names)
         return any(host_grants(entry, self.shape, reading)[0].listed for entry in people)
-
-    def _add_entry(self, hosts: _Hosts, entry: Entry, reading: Reading) -> None:
-        grants, notes = host_grants(entry, self.shape, reading)
-        hosts.notes += notes
-        plan = next(iter(entry.texts(self.shape.names("plan"))), "default")
-        null = "true" in (text.lower() for text in entry.texts(self.shape.names("null_sender")))
-        terms = Terms(plan, null)
-        for text in entry.texts(self.shape.names("network")):
-            try:
-                name = str(parse_network(text))
-            except ValueError as wrong:
-                hosts.notes.append(f"{entry.dn}: {text}: {wrong}")
-                continue
-            hosts.drafts.append(Draft("network", entry.dn, name, 0, grants, terms))
-        fingerprints = []
-        for text in entry.texts(self.shape.names("fingerprint")):
-            try:
-                fingerprints.append(normal_fingerprint(text))
-            except ValueError as wrong:
-                hosts.notes.append(f"{entry.dn}: {wrong}")
-        if fingerprints:
-            names = tuple(fingerprints)
-            hosts.drafts.append(Draft("certificate", entry.dn, names[0], 0, grants, terms, names))
-
-
-def _add_host(hosts: _Hosts, label: str, host: HostSettings, reading: Reading) -> None:
-    listing = Listing(f"host {label}", host.addresses, domains=host.domains, mailbox="address")
-    try:
-        grants = expand(listing, reading.aliases, reading.rules)
-    except Malformed as wrong:
-        hosts.notes.append(f"host {label}: {wrong}")
-        return
-    terms = Terms(host.plan, host.null_sender)
-    if host.network:
-        hosts.drafts.append(Draft("network", label, host.network, 0, grants, terms))
-    else:
-        names = host.fingerprints
-        hosts.drafts.append(Draft("certificate", label, names[0], 0, grants, terms, names))
-
-
-def _put_together(hosts: _Hosts, reading: Reading, listed: Listed) -> Background:
-    networks: list[tuple[IPNetwork, Principal]] = []
-    certificates: dict[str, Principal] = {}
-    seen: set[str] = set()
-    twice: set[str] = set()
-    for draft in hosts.drafts:
-        principal = _principal(draft, reading, listed)
-        if draft.kind == "network":
-            networks.append((parse_network(draft.name), principal))
-        for key in draft.fingerprints or (draft.name,):
-            (twice if key in seen else seen).add(key)
-        certificates.update(dict.fromkeys(draft.fingerprints, principal))
-    hosts.notes += [f"{name} stands at more than one host" for name in sorted(twice)]
-    roll = Roll({}, certificates, networks)
-    return Background(reading, roll, frozenset(twice), listed, tuple(hosts.notes))
-
-
-def _principal(draft: Draft, reading: Reading, listed: Listed) -> Principal:
-    addresses = {**draft.grants.shared, **draft.grants.own}
-    for domain in draft.grants.listed:
-        for address, words in listed.get(domain, {}).items():
-            addresses.setdefault(address, words)
-    return Principal(
-        draft.kind,
-        draft.name,
-        addresses,
-        draft.grants.any,
-        draft.grants.domain,
-        draft.terms.plan,
-        draft.terms.null_sender,
-        terms_url=reading.terms_url,
-        fingerprints=draft.fingerprints,
-    )

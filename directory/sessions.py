@@ -10,31 +10,28 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from threading import Lock
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, fail
-from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
 from directory.breakers import Breakers
 from directory.identity import Unavailable
 from directory.ldap import Session
-from directory.servers import Puzzling, Refused, Server, Transport
+from directory.servers import Server
+from directory.troubles import Puzzling, Refused, Transport
 
 #: Service account refused; timeLimitExceeded, busy, unavailable, other (RFC 4511, appendix A).
 _SERVERS_OWN = frozenset({-1, 3, 51, 52, 80})
 WAITING_MAX = 256  # errands that wait for a thread; over it the answer is Unavailable at once
-IDLE_MAX = 60.0  # seconds; below what servers and firewalls allow
-AGE_MAX = 1800.0  # seconds
+IDLE_MAX, AGE_MAX = 60.0, 1800.0  # seconds; below what servers and firewalls allow
 
 T = TypeVar("T")
 Errand = Callable[[Session], T]
 
 
-class Prepare(Protocol):
-    """Makes a connected session ready for errands; raises Unavailable."""
-
-    def __call__(self, session: Session) -> None: ...
+#: Makes a connected session ready for errands; raises Unavailable.
+Prepare = Callable[[Session], None]
 
 
 @dataclass(slots=True)
@@ -60,7 +57,7 @@ class Sessions:
     def __init__(
         self,
         servers: Sequence[Server],
-        breakers: Breakers,
+        weights: Sequence[int],
         prepare: Prepare,
         *,
         size: int,
@@ -71,9 +68,8 @@ class Sessions:
         name: str,
     ) -> None:
         self._servers = tuple(servers)
-        self._breakers = breakers
+        self._breakers = Breakers(weights, random.random)
         self._prepare = prepare
-        self._size = size
         self._retry = retry
         self._patience = patience
         self._reactor = reactor
@@ -113,15 +109,14 @@ class Sessions:
             return fail(Unavailable(f"{len(self._tickets)} requests are waiting for the directory"))
         if not self._breakers.candidates(self._reactor.seconds()):
             return fail(Unavailable(f"no LDAP server answers: {self._breakers.why()}"))
-        ticket = _Ticket(Deferred(lambda _: self._cancel(ticket)))
+        ticket = _Ticket(Deferred(lambda _: self._close(ticket)))
         self._tickets.add(ticket)
         expiry = self._reactor.callLater(deadline, self._expire, ticket, deadline)
-        self._pool.callInThreadWithCallback(
-            lambda succeeded, result: self._reactor.callFromThread(self._finish, ticket, expiry, result),
-            self._attempt,
-            ticket,
-            errand,
-        )
+
+        def finish(succeeded: bool, result: Any) -> None:
+            self._reactor.callFromThread(self._finish, ticket, expiry, result)
+
+        self._pool.callInThreadWithCallback(finish, self._attempt, ticket, errand)
         return ticket.done
 
     # ---- in the reactor
@@ -139,11 +134,8 @@ class Sessions:
         where = "no thread was free"
         if ticket.session is not None:
             where = f"{ticket.session.server} did not answer"
-            self._note_failure(ticket.index, f"{ticket.session.server}: no answer in time")
+            self._note_failure(ticket.index, where)
         self._give_up(ticket, f"{where} within {deadline:g} s")
-
-    def _cancel(self, ticket: _Ticket) -> None:
-        self._close(ticket)
 
     def _give_up(self, ticket: _Ticket, why: str) -> None:
         if not ticket.over:
@@ -153,18 +145,17 @@ class Sessions:
     def _close(self, ticket: _Ticket) -> None:
         ticket.over = True
         self._tickets.discard(ticket)
-        session = ticket.session
-        if session is not None:
+        if (session := ticket.session) is not None:
             session.hang_up()
 
     # ---- in a thread
 
-    def _attempt(self, ticket: _Ticket, errand: Errand[T]) -> T | None:
+    def _attempt(self, ticket: _Ticket, errand: Errand[T]) -> T:
         """Try server after server. Raises what the last one had to say."""
-        trouble: Unavailable = Unavailable(f"no LDAP server answers: {self._breakers.why()}")
+        trouble = Unavailable(f"no LDAP server answers: {self._breakers.why()}")
         for index in self._breakers.candidates(self._reactor.seconds()):
             if ticket.over:
-                return None
+                break
             with self._lock:
                 if not self._breakers.begin(index, self._reactor.seconds()):
                     continue
@@ -178,9 +169,9 @@ class Sessions:
                 if ticket.over or (isinstance(wrong, Refused) and self._is_about_us(wrong, index)):
                     break
                 self._note_failure(index, str(wrong))
-                if not self._retry:
-                    break
-                continue
+                if self._retry:
+                    continue
+                break
             self._note_success(index)
             return result
         raise trouble
@@ -193,14 +184,14 @@ class Sessions:
         return True
 
     def _on(self, index: int, ticket: _Ticket, errand: Errand[T]) -> T:
-        kept = self._take(index)
+        kept, began = self._take(index), self._reactor.seconds()
         if kept is not None:
             try:
                 return self._use(index, ticket, kept, errand)
             except Transport:
-                if ticket.over or not self._retry:
+                if ticket.over or not self._retry or self._reactor.seconds() - began > 0.5:
                     raise
-        # Not kept, or it ended while it lay idle: once more on a fresh one.
+        # Not kept, or it had ended while idle (a server that is slow is not tried again): a fresh one.
         now = self._reactor.seconds()
         session = Session(self._servers[index], patience=self._patience)
         return self._use(index, ticket, _Kept(session, now, now), errand, fresh=True)
@@ -257,15 +248,3 @@ class Sessions:
         write = self._log.error if why else self._log.notice
         with suppress(RuntimeError):  # the reactor is over
             self._reactor.callFromThread(write, event, server=str(self._servers[index]), problem=why)
-
-
-def breakers_for(weights: Sequence[int]) -> Breakers:
-    """Breakers whose chance is the process's own."""
-    return Breakers(weights, random.random)
-
-
-def unavailable(failure: Failure) -> Unavailable:
-    """What a failed errand means: never a refusal."""
-    if isinstance(failure.value, Unavailable):
-        return failure.value
-    return Unavailable(f"{type(failure.value).__name__}: {failure.getErrorMessage()[:200]}")

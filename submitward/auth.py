@@ -20,8 +20,9 @@ from directory.ldap_settings import LdapSettings
 from directory.once import Once
 from directory.passwords import is_acceptable
 from directory.results import judge
-from directory.servers import Puzzling, Server
+from directory.servers import Server
 from directory.settings import load_directory_settings, read_directory
+from directory.troubles import Puzzling
 from sidecar.settings import SettingsError
 from submitward import auth_ask, auth_flush
 

@@ -12,7 +12,8 @@ from directory.drafts import Reading
 from directory.identity import Unavailable
 from directory.ldap_settings import LdapSettings
 from directory.once import Once
-from directory.servers import Puzzling, Server
+from directory.servers import Server
+from directory.troubles import Puzzling
 from submitward.findings import Finding, error, good, warning
 
 

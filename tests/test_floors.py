@@ -34,9 +34,10 @@ FLOORS = {
         4: "__main__",
     },
     "directory": {
-        0: "address identity",
-        1: "drafts ownership roll",
-        2: "amend cache entries file nodes passwords settings",
+        0: "address bindwire filters identity troubles",
+        1: "breakers domains drafts ownership people results roll shape",
+        2: "amend bind_connection binds cache entries file hosts ldap ldap_directory ldap_settings lookups"
+        " nodes once passwords searches servers sessions settings",
     },
     "ledger": {
         1: "app_passwords blocks charges counters limits marks model model_auth rows",

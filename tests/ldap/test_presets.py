@@ -9,8 +9,8 @@ from directory.drafts import Reading
 from directory.filters import fill_filter, names_of
 from directory.ldap_settings import preset
 from directory.people import Around, Entry, person
-from directory.servers import Puzzling
 from directory.shape import FILTERS, StatusTest
+from directory.troubles import Puzzling
 
 HERE = Path(__file__).parent / "recorded"
 NOW = 1_790_000_000.0
