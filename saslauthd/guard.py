@@ -20,6 +20,7 @@ from ledger.marks import Mark, Pair, Seen
 
 FLUSHES = "flushes"  # the key of the logins that the operator has flushed: "login number"
 FLUSH_KEPT = 300.0  # seconds
+FLIGHT = 10.0  # seconds after which a password that was sent has surely been judged; AUTH waits 7
 LONGEST = 6.0  # seconds until a refusal: the verdict is due within 7, and Postfix waits 10
 
 
@@ -125,9 +126,20 @@ def judge(seen: Sight, rules: Rules) -> int | Stop:
     return min(most, max(1, rules.binds // 2)) if seen.repeated else most
 
 
-def bind(login: str, id: str, most: int, rules: Rules) -> Mark:
-    """The mark to note before a password reaches the directory; `id` names the attempt."""
-    return Mark(binds(login), id, rules.binds_window or None, most)
+def bind(login: str, ticket: str, most: int, rules: Rules) -> Mark:
+    """The mark to note before a password reaches the directory, which may count it a little later."""
+    return Mark(binds(login), ticket, rules.binds_window + FLIGHT if rules.binds_window else None, most)
+
+
+def ticket(taken: float, id: str) -> str:
+    """The name of an attempt that is taken to the directory at `taken`, in epoch seconds."""
+    return f"{taken:.3f} {id}"
+
+
+def forgiven(tickets: Iterable[str], taken: float) -> tuple[str, ...]:
+    """Those that the directory has forgotten by the success of one taken at `taken`. Of any that was under
+    way at the same time nobody knows whether it was counted before that success or after it."""
+    return tuple(name for name in tickets if float(name.partition(" ")[0]) <= taken - FLIGHT)
 
 
 def binds(login: str) -> str:

@@ -7,8 +7,9 @@ Must not know how a credential is judged, nor what is too much (`guard`).
 from __future__ import annotations
 
 import secrets
+import time
 from collections import Counter, OrderedDict
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred, ensureDeferred
@@ -39,6 +40,7 @@ class Case:
         self.traces = [typed]
         self.sight = guard.Sight()
         self.ticket = ""
+        self.taken = 0.0
 
     @property
     def trace(self) -> guard.Trace:
@@ -47,14 +49,26 @@ class Case:
 
 
 class Sentry:
-    """Asks `ledger` by `rules`, which may be exchanged at any time, as may `ledger`."""
+    """Asks `ledger` by `rules`, which may be exchanged at any time, as may `ledger`.
 
-    def __init__(self, rules: guard.Rules, ledger: Ledger, *, reactor: Any, log: Any) -> None:
+    `clock` gives epoch seconds, the same on all hosts within a second or two.
+    """
+
+    def __init__(
+        self,
+        rules: guard.Rules,
+        ledger: Ledger,
+        *,
+        reactor: Any,
+        log: Any,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self.rules = rules
         self._ledger = ledger
         self._key = b""
         self._reactor = reactor
         self._log = log
+        self._clock = clock
         self._inside: Counter[str] = Counter()
         self._noted: OrderedDict[tuple[str, str], float] = OrderedDict()
 
@@ -93,8 +107,10 @@ class Sentry:
         assert isinstance(most, int)
         id = secrets.token_hex(6)
         for turn in range(TURNS):
-            if await self._ask(self._ledger.guard_note((guard.bind(login, id, most, self.rules),))):
-                case.ticket = id
+            taken = self._clock()
+            ticket = guard.ticket(taken, id)
+            if await self._ask(self._ledger.guard_note((guard.bind(login, ticket, most, self.rules),))):
+                case.ticket, case.taken = ticket, taken
                 self._inside[login] += 1
                 return
             if not self._inside[login] and (turn >= TURNS_KNOWN or not case.sight.known):
@@ -118,8 +134,13 @@ class Sentry:
         """The credential is right, and the directory has forgotten the login's failures where `binds_window`
         says so."""
         if not self.rules.binds_window:
-            self._tell(self._ledger.guard_drop(((guard.binds(case.trace.login), ""),)))
+            self._tell(self._forgive(case))
         self.give_back(case)
+
+    async def _forgive(self, case: Case) -> None:
+        key = guard.binds(case.trace.login)
+        forgiven = guard.forgiven(await self._ledger.guard_names(key), case.taken)
+        await self._ledger.guard_drop(tuple((key, ticket) for ticket in forgiven))
 
     def welcome(self, login: str, network: str) -> None:
         """The login has succeeded from this network."""

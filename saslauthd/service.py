@@ -69,7 +69,7 @@ class AuthService:
         self._directory = open_directory(settings.directory, reactor=reactor, log=log)
         self._ledger = open_ledger(settings.ledger, reactor=reactor, log=log)
         self._reports = Reports(log, metrics)
-        self._sentry = Sentry(settings.auth.guard.rules, self._ledger, reactor=reactor, log=log)
+        self._sentry = Sentry(settings.auth.guard.rules, self._ledger, reactor=reactor, log=log, clock=clock)
         self._judge = Judge(
             self._directory,
             self._sentry,

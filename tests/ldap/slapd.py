@@ -264,6 +264,11 @@ class Slapd:
     def modify(self, dn, *lines):
         self.change("ldapmodify", "\n".join([f"dn: {dn}", "changetype: modify", *lines, ""]))
 
+    def operational(self, dn):
+        """What slapd itself keeps with an entry, as LDIF."""
+        asked = ("ldapsearch", "-LLL", "-H", self.ldapi, "-x", "-D", f"cn=root,{BASE}", "-w", "root")
+        return self._run(*asked, "-s", "base", "-b", dn, "+")
+
     def _run(self, *command, stdin=""):
         done = subprocess.run(
             command,
@@ -275,6 +280,7 @@ class Slapd:
         )
         if done.returncode:
             raise RuntimeError(f"{command[0]}: {done.stderr[-2000:]}")
+        return done.stdout
 
     @property
     def pid(self):

@@ -127,13 +127,13 @@ def block(subject: str, extent: str, start: float = 0.0, end: float | None = Non
 class Stage:
     """The service, what it wrote, and where it listens."""
 
-    def __init__(self, reactor: Any, ledger: Ledger, clock: Any) -> None:
+    def __init__(self, reactor: Any, ledger: Any, clock: Any, directory: Any, auth: AuthSettings) -> None:
         self.reactor = reactor
-        self.directory = Directory()
+        self.directory = directory or Directory()
         self.ledger = ledger
         self.stream = io.StringIO()
         self.metrics = Metrics()
-        self.settings = Settings(version=1, auth=AuthSettings(guard=QUICK))
+        self.settings = Settings(version=1, auth=auth)
         self.service = AuthService(
             clock or reactor,
             self.settings,
@@ -170,8 +170,15 @@ class Stage:
 
 
 @asynccontextmanager
-async def stage(reactor: Any, ledger: Ledger | None = None, clock: Any = None) -> AsyncIterator[Stage]:
-    set_up = Stage(reactor, ledger or Ledger(), clock)
+async def stage(
+    reactor: Any,
+    ledger: Any = None,
+    clock: Any = None,
+    *,
+    directory: Any = None,
+    auth: AuthSettings | None = None,
+) -> AsyncIterator[Stage]:
+    set_up = Stage(reactor, ledger or Ledger(), clock, directory, auth or AuthSettings(guard=QUICK))
     home = Path(tempfile.mkdtemp(prefix="sw", dir="/var/tmp"))
     set_up.path = str(home / "auth")
     set_up.service.start()

@@ -104,6 +104,11 @@ def test_a_fingerprint_tells_passwords_apart_and_needs_the_key():
     assert one != guard.fingerprint(b"l", "alice", b"x")
 
 
+def test_a_success_forgives_what_was_surely_judged_before_it_and_nothing_else():
+    tickets = [guard.ticket(taken, "a") for taken in (0.0, 89.9, 90.0, 90.1, 100.0, 101.0)]
+    assert guard.forgiven(tickets, 100.0) == tuple(tickets[:3])
+
+
 def test_the_delay_doubles_up_to_its_bound():
     delays = [guard.delay(Sight(pair=n), RULES) for n in range(7)]
     assert delays == [0.0, 0.5, 1.0, 2.0, 4.0, 4.0, 4.0]

@@ -204,6 +204,19 @@ async def test_a_directory_that_is_away_costs_no_ticket_and_an_unanswered_passwo
 
 
 @scene
+async def test_a_success_forgives_what_was_judged_before_it_where_the_directory_does(house):
+    settings(house.set_up, guard=tight(binds_window=0.0))
+    taken, kept = guard.binds("alice"), house.set_up.ledger.guard_names
+    assert await house.ask(password=b"x") == NO
+    assert await house.ask() == OK
+    assert len(await kept(taken)) == 1  # it may have been under way at the same time
+    await house.set_up.ledger.guard_drop(((taken, ""),))
+    await house.set_up.ledger.guard_note((guard.bind("alice", guard.ticket(1.0, "a"), 0, guard.Rules()),))
+    assert await house.ask() == OK
+    assert await kept(taken) == ()
+
+
+@scene
 async def test_refusals_take_the_same_time_whatever_they_say(house):
     settings(house.set_up, guard=tight(floor=0.2))
     for login in "alice", "nobody":
