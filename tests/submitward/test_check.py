@@ -78,6 +78,11 @@ MISTAKES = [
     ("non_smtpd_milters = unix:submitward/milter", "error main.cf", "non_smtpd_milters"),
     ("smtpd_milters = unix:submitward/milter", "error smtp/inet", "no submission"),
     ("submission_recipient_restrictions = reject_non_fqdn_recipient", "warning", "not asked at RCPT"),
+    (
+        "submission_sender_restrictions = $submitward_policy",
+        "warning",
+        "asked 2 times at RCPT (smtpd_sender_restrictions, smtpd_recipient_restrictions)",
+    ),
     ("submission_data_restrictions =", "error", "RCPT TO:<postmaster>"),
     ("submission_end_of_data_restrictions =", "error", "not asked at END-OF-MESSAGE"),
     ("submission_recipient_restrictions = permit_mynetworks, $submitward_policy", "error", "stands before"),
