@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-CLOSED_FOR = (1.0, 5.0)  # seconds after the first failure, and at most; half to all of it, by chance
+#: Seconds of rest after the first failure: one server alone is soon tried again, while others answer there is
+#: time. At most LONGEST; half to all of it, by chance.
+ALONE, AMONG_OTHERS, LONGEST = 1.0, 4.0, 5.0
 PROBE_MAX = 10.0  # seconds after which a probe that never ended is forgotten
 
 
@@ -57,8 +59,8 @@ class Breakers:
         breaker = self._breakers[index]
         is_new = breaker.why != why
         breaker.failures += 1
-        least, most = CLOSED_FOR
-        span = min(most, least * 2 ** (breaker.failures - 1))
+        least = ALONE if len(self._breakers) == 1 else AMONG_OTHERS
+        span = min(LONGEST, least * 2 ** min(breaker.failures - 1, 3))
         breaker.opens_at = now + span * (0.5 + 0.5 * self._random())
         breaker.probe_since = None
         breaker.why = why

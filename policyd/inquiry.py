@@ -33,15 +33,16 @@ _STATES: Mapping[str, State] = {
 _CONTEXTS: Mapping[str, Context] = {"submission": "submission", "mx": "mx"}
 
 
-def plan(request: Request, context: Context) -> Inquiry:
+def plan(request: Request, context: Context, connection: int = 0) -> Inquiry:
     """What must be known to judge `request`; `context` is the listener's, which ``policy_context`` overrides.
 
     A protocol state that is not known is judged like MAIL: never charged, and never let through unjudged.
     """
     context = _CONTEXTS.get(request.policy_context, context)
     if request.protocol_state in TOO_EARLY:
-        return Inquiry("", context, ())
-    return Inquiry(_STATES.get(request.protocol_state, "MAIL"), context, _questions(request))
+        return Inquiry("", context, (), connection)
+    state = _STATES.get(request.protocol_state, "MAIL")
+    return Inquiry(state, context, _questions(request), connection)
 
 
 def _questions(request: Request) -> tuple[Question, ...]:

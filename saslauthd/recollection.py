@@ -86,3 +86,9 @@ class Recollection:
         """The same, and for all that was wrong, whoever's it was."""
         self.forget(login)
         self._wrong.clear()
+
+    def clear(self) -> None:
+        """Forget everything: another directory has taken over."""
+        self._right.clear()
+        self._wrong.clear()
+        self._of.clear()

@@ -7,8 +7,8 @@ def test_servers_are_tried_in_order_and_a_failed_one_rests():
     breakers = Breakers([0, 0], lambda: 1.0)
     assert breakers.candidates(0) == [0, 1]
     assert breakers.failed(0, 0.0, "why")
-    assert breakers.candidates(0.5) == [1]
-    assert breakers.candidates(1.0) == [0, 1]
+    assert breakers.candidates(3.9) == [1]
+    assert breakers.candidates(4.0) == [0, 1]
 
 
 def test_one_caller_tries_a_rested_server_out():

@@ -206,7 +206,7 @@ def test_rcpt_takes_nothing_unless_sites_are_charged_there() -> None:
     assert verdict(RCPT).charge is None
     at_rcpt = replace(RULES, charge="rcpt")
     first = verdict(RCPT._replace(size=9), rules=at_rcpt).charge
-    later = verdict(RCPT._replace(size=9), FACTS._replace(first=False, recipients=2), at_rcpt).charge
+    later = verdict(RCPT._replace(size=9), FACTS._replace(recipients=2), at_rcpt).charge
     assert first is not None
     assert later is not None
     assert (first.amounts, later.amounts) == (Amounts(1, 1, 9), Amounts(0, 1, 0))

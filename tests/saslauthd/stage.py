@@ -91,6 +91,7 @@ class Ledger(AuthModel):
         self._blocks = blocks
         self._changed: list[Callable[..., None]] = []
         self.stopped = False
+        self.is_away = False
 
     def start(self) -> None:
         pass
@@ -100,7 +101,7 @@ class Ledger(AuthModel):
         return succeed(None)
 
     def state(self) -> str:
-        return "ok"
+        return "unavailable" if self.is_away else "ok"
 
     def watch(self, changed: Callable[..., None]) -> None:
         self._changed.append(changed)
