@@ -91,7 +91,6 @@ class Ledger(AuthModel):
         self._blocks = blocks
         self._changed: list[Callable[..., None]] = []
         self.stopped = False
-        self.is_away = False
 
     def start(self) -> None:
         pass
