@@ -76,8 +76,7 @@ class _Talk:
         self._greet()
 
     def _greet(self) -> None:
-        self._send("VERSION", "1", "2")
-        self._send("CPID", str(os.getpid()))
+        self._connection.sendall(f"VERSION\t1\t2\nCPID\t{os.getpid()}\n".encode())
         for _ in range(100):
             fields = self._line()
             if fields[0] == "MECH" and len(fields) > 1:

@@ -127,13 +127,20 @@ def block(subject: str, extent: str, start: float = 0.0, end: float | None = Non
 class Stage:
     """The service, what it wrote, and where it listens."""
 
-    def __init__(self, reactor: Any, ledger: Any, clock: Any, directory: Any, auth: AuthSettings) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        ledger: Any,
+        clock: Any = None,
+        directory: Any = None,
+        auth: AuthSettings | None = None,
+    ) -> None:
         self.reactor = reactor
         self.directory = directory or Directory()
         self.ledger = ledger
         self.stream = io.StringIO()
         self.metrics = Metrics()
-        self.settings = Settings(version=1, auth=auth)
+        self.settings = Settings(version=1, auth=auth or AuthSettings(guard=QUICK))
         self.service = AuthService(
             clock or reactor,
             self.settings,
@@ -178,7 +185,7 @@ async def stage(
     directory: Any = None,
     auth: AuthSettings | None = None,
 ) -> AsyncIterator[Stage]:
-    set_up = Stage(reactor, ledger or Ledger(), clock, directory, auth or AuthSettings(guard=QUICK))
+    set_up = Stage(reactor, ledger or Ledger(), clock, directory, auth)
     home = Path(tempfile.mkdtemp(prefix="sw", dir="/var/tmp"))
     set_up.path = str(home / "auth")
     set_up.service.start()

@@ -116,6 +116,8 @@ def server(*said):
                 for text in said:
                     connection.sendall(text)
                     lines.readline()
+                connection.shutdown(socket.SHUT_WR)
+                lines.read()
 
         thread = threading.Thread(target=serve)
         thread.start()
