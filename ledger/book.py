@@ -35,6 +35,7 @@ from ledger.rows import (
     write,
 )
 from ledger.tally import counters_of
+from ledger.tombstones import Tombstone
 from ledger.transaction import Transaction
 
 RESERVED: Final = 0
@@ -186,6 +187,16 @@ class Book(Transaction):
         lifted = self.register.lift(block_id, author, reason)
         self._moved = self._moved or lifted
         return lifted
+
+    def history(self) -> tuple[Tombstone, ...]:
+        """Every block with its tombstone: this node's copy."""
+        return self.register.history()
+
+    def merge(self, copies: tuple[Tombstone, ...]) -> int:
+        """Take over another node's copies; how many were news."""
+        news = sum(map(self.register.merge, copies))
+        self._moved = self._moved or news > 0
+        return news
 
     def tidy(self, rows: int = 500) -> None:
         """Delete some of what no verb comes across any more."""

@@ -39,8 +39,9 @@ FLOORS = {
         2: "amend cache entries file nodes passwords settings",
     },
     "ledger": {
-        1: "blocks charges counters limits model rows",
-        2: "book bookfile clerk clock register schema settings sqlite tally transaction",
+        1: "blocks charges counters limits model rows script tombstones",
+        2: "book bookfile clerk clock copies redis register runner schema settings shared sqlite tally"
+        " transaction",
     },
     "sidecar": {
         2: "binding daemon document endpoints gate host inheritance lines listen log metrics notify"
@@ -97,6 +98,7 @@ CLOCKS = {"now", "utcnow", "today"}
 
 #: Each of these is named by one module only, so that it can be replaced.
 ONE_PLACE = {
+    "redis": "ledger.redis",
     "sqlite3": "ledger.bookfile",
     "argon2": "directory.passwords",
     "prometheus_client": "sidecar.metrics",
