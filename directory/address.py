@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import idna
@@ -17,7 +17,8 @@ import idna
 from directory.identity import Address
 
 NULL_SENDER = Address("")
-LOCAL_PART_MAX = 64  # octets, RFC 5321 4.5.3.1.1
+# Octets. RFC 5321 4.5.3.1.1 says 64, but VERP and SRS senders are longer and Postfix sends them.
+LOCAL_PART_MAX = 255
 DOMAIN_MAX = 253  # characters of the A-label form, RFC 1035 2.3.4
 
 
@@ -34,8 +35,11 @@ class Rules:
     exact.
     """
 
-    fold_local_part: bool = True
-    recipient_delimiter: str = ""
+    fold_local_part: bool = field(default=True, metadata={"help": "whether Alice@ is alice@"})
+    recipient_delimiter: str = field(
+        default="",
+        metadata={"help": "as Postfix's; with `+` alice+x@ is the mailbox alice@, else it is not hers"},
+    )
 
     def __post_init__(self) -> None:
         if not _DELIMITER.fullmatch(self.recipient_delimiter):

@@ -166,19 +166,22 @@ class FileDirectory:
         encoded = roll.hashes.get(principal.name) if principal is not None else None
         if not is_acceptable(credentials.password):
             return succeed(_outcome(principal, False))
+        judged: Deferred[bool] = Deferred()
         self._waiting += 1
-        judged = deferToThreadPool(
-            self._reactor, self._judges, matches, encoded or self._dummy, credentials.password
+        hashed, password = encoded or self._dummy, credentials.password
+        self._judges.callInThreadWithCallback(
+            lambda _, result: self._reactor.callFromThread(self._judged, judged, result),
+            lambda: not judged.called and matches(hashed, password),  # not for who gave up meanwhile
         )
-        judged.addBoth(self._judged)
         # Without a hash of its own an entry has no right password, whatever the dummy says.
         return judged.addCallback(lambda right: _outcome(principal, right and encoded is not None))
 
-    def _judged(self, result: bool | Failure) -> bool | Failure:
-        self._waiting -= 1
-        if isinstance(result, Failure) and isinstance(result.value, Unjudged):
-            raise Unavailable(f"a password could not be judged: {result.value}")
-        return result
+    def _judged(self, judged: Deferred[bool], result: bool | Failure) -> None:
+        self._waiting -= 1  # only now, also for who gave up: the thread was busy until now
+        if isinstance(result, Failure) and isinstance(result.value, Unjudged) and not judged.called:
+            judged.errback(Unavailable(f"a password could not be judged: {result.value}"))
+        elif not judged.called:
+            judged.callback(result)
 
     def _look(self) -> Signature | str:
         try:
@@ -218,16 +221,13 @@ class FileDirectory:
         if isinstance(result, SettingsError):
             self._good = False
             kept = "last good" if self._roll is not None else "none"
-            count = len(result.problems)
+            said = {"file": self._path, "problems": len(result.problems), "kept": kept}
             for problem in result.problems[:SHOWN]:
-                self._log.error(
-                    "directory_broken", file=self._path, problem=problem, problems=count, kept=kept
-                )
+                self._log.error("directory_broken", problem=problem, **said)
             return
         self._roll, self._loaded, self._dummy = result
         self._good = True
-        count = len(self._roll.principals)
-        self._log.notice("directory_read", file=self._path, principals=count)
+        self._log.notice("directory_read", file=self._path, principals=len(self._roll.principals))
 
     def _fault(self, failure: Failure) -> None:
         self._busy = False

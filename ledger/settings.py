@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from ledger.limits import Limit
+from ledger.limits import Limit, parse_limit
 from sidecar.settings import Secret
 
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 #: The section `plans`: a name and its limits. A plan without limits is exempt.
 Plans = dict[str, tuple[Limit, ...]]
+
+DEFAULT_PLAN = ("500 recipients per day", "100 messages per hour", "100 recipients per message")
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,8 +148,8 @@ class LedgerSettings:
 
 
 def default_plans() -> Plans:
-    """What stands without a `plans` section: a default plan that limits nothing."""
-    return {"default": ()}
+    """What stands without a `plans` section: limits that a person does not meet and a thief does."""
+    return {"default": tuple(map(parse_limit, DEFAULT_PLAN))}
 
 
 def open_ledger(settings: LedgerSettings, *, reactor: Any, log: Any) -> Ledger:

@@ -155,6 +155,8 @@ def _angle(tokens: Sequence[Token], start: int) -> Mailbox:
     for kind, _ in tokens[:start]:
         if kind not in _IN_PHRASE:
             raise Unparsable(_BEFORE.get(kind, "name"))
+    if start and tokens[0][1].startswith("."):  # obs-phrase begins with a word
+        raise Unparsable("name")
     end = next((i for i, (kind, _) in enumerate(tokens) if kind == ">"), 0)
     if not end:
         raise Unparsable("brackets")

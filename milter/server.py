@@ -47,14 +47,15 @@ class MilterProtocol(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """A message that is being judged is judged to its end; nobody hears the verdict."""
+        self._leave_timer()
         self._gone = True
-        self._watch()
         self.factory.left(self)
 
     def dataReceived(self, data: bytes) -> None:
         """Take in what has come, and do what it asks for."""
-        self._reader.feed(data)
-        self._work()
+        if not self._gone:
+            self._reader.feed(data)
+            self._work()
 
     def leave(self) -> None:
         """Close as soon as no message is in hand."""
@@ -120,40 +121,54 @@ class MilterProtocol(Protocol):
 
     def _flow(self) -> None:
         """Read on only when there is something to do with it: what we hold stays bounded."""
+        if self._gone:
+            return
         self._watch()
-        if not self._gone:
-            if self._judging or self._unread:
-                self.transport.pauseProducing()
-            else:
-                self.transport.resumeProducing()
+        if self._judging or self._unread:
+            self.transport.pauseProducing()
+        else:
+            self.transport.resumeProducing()
 
     def _watch(self) -> None:
         """A timer runs while a packet is half read or answers are unread, never between packets."""
         waits = self._unread or not (self._judging or self._reader.is_between_packets)
-        if self._timer is not None and (self._gone or not waits):
+        if not waits:
+            self._leave_timer()
+        elif self._timer is None:
+            self._timer = self.factory.reactor.callLater(STALLED, self._too_slow)
+
+    def _leave_timer(self) -> None:
+        if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        elif waits and self._timer is None and not self._gone:
-            self._timer = self.factory.reactor.callLater(STALLED, self._too_slow)
 
     def _too_slow(self) -> None:
         self._timer = None
-        self._drop("protocol_error", f"half a packet, or answers unread, for {STALLED:.0f} s")
+        self._note_drop("protocol_error", f"half a packet, or answers unread, for {STALLED:.0f} s")
+        self._gone = True
+        self.transport.abortConnection()
 
     def _drop(self, event: str, reason: str) -> None:
-        """Say it once in the log, and nothing to the peer."""
+        """Say it once in the log, and nothing more to the peer."""
         if not self._gone:
-            self._gone = True
-            self.factory.log.warning(event, listener=self.factory.name, reason=reason)
-            self.factory.counters.dropped.count(event)
-            self._watch()
-            self.transport.abortConnection()
+            self._note_drop(event, reason)
+            self._close()
+
+    def _note_drop(self, event: str, reason: str) -> None:
+        self.factory.log.warning(event, listener=self.factory.name, reason=reason)
+        self.factory.counters.dropped.count(event)
 
     def _close(self) -> None:
+        """What was answered before still goes out, if the peer reads it in time."""
         self._gone = True
-        self._watch()
+        self._leave_timer()
+        self._timer = self.factory.reactor.callLater(STALLED, self._abort)
         self.transport.unregisterProducer()
         self.transport.loseConnection()
+
+    def _abort(self) -> None:
+        self._timer = None
+        self.transport.abortConnection()
 
     def pauseProducing(self) -> None:
         """The peer does not read its answers: take in nothing more until it does."""

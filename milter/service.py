@@ -86,9 +86,12 @@ class MilterService:
         """Begin to follow directory and ledger, and look at the tables."""
         self.judge.directory.start()
         self.judge.ledger.start()
+        self._look()
+        self._say_settings()
+
+    def _look(self) -> None:
         if self._keys is not None:
             self._keys.look()
-        self._say_settings()
 
     def reload(self) -> None:
         """Read the settings again. Raises SettingsError, and everything stays, when they are wrong.
@@ -108,6 +111,7 @@ class MilterService:
             closing.stop()
         if new.sign != old.sign:
             self._keys = judge.keys = self._open_keys(new.sign)
+            self._look()
         judge.rules = new.rules
         for listener, factory in self._factories:
             factory.mta = listener.mta or new.mta

@@ -7,6 +7,7 @@ doubt is temporary.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from ipaddress import ip_address
 
@@ -41,6 +42,9 @@ class Inquiry:
     subject: str = ""
 
 
+_QUEUE_ID = re.compile(r"[!-~]{1,255}")
+
+
 def claim(message: Message) -> Claim:
     """What the macros of `message` say."""
     named = message.macro(b"auth_authen")
@@ -48,7 +52,10 @@ def claim(message: Message) -> Claim:
         login = normal_login(named) if named else ""
     except BadLogin:
         login = None
-    return Claim(message.macro(b"i"), login, _address(message.macro(b"client_addr")))
+    queue_id = message.macro(b"i")
+    if not _QUEUE_ID.fullmatch(queue_id):
+        queue_id = ""
+    return Claim(queue_id, login, _address(message.macro(b"client_addr")))
 
 
 def _address(text: str) -> str:

@@ -29,6 +29,10 @@ from sidecar.log import Log
 from sidecar.metrics import Metrics
 from sidecar.settings import digest
 
+GRACE = (
+    2.0  # seconds after the start in which AUTH waits for the blocks to be read, rather than being hung up on
+)
+
 
 class AuthService:
     """What saslauthd offers its door (sidecar.daemon.Service). `load` reads the settings again."""
@@ -53,6 +57,8 @@ class AuthService:
         self._open_ledger = open_ledger
         self._clock = clock
         self._blocks: Blocklist | None = None
+        self._grace: Any = None
+        self._waiting: list[Deferred[None]] = []
         self._factories: list[AuthFactory] = []
         self._directory = open_directory(settings.directory, reactor=reactor, log=log)
         self._ledger = open_ledger(settings.ledger, reactor=reactor, log=log)
@@ -71,8 +77,9 @@ class AuthService:
 
     def start(self) -> None:
         """Open directory and ledger; waits for neither."""
-        self._log.notice("settings", settings=digest(self._settings), environment=self._settings.environment)
+        self._log.notice("settings", digest=digest(self._settings), environment=self._settings.environment)
         self._directory.start()
+        self._grace = self._reactor.callLater(GRACE, self._release)
         self._follow(self._ledger)
 
     def reload(self) -> None:
@@ -86,7 +93,7 @@ class AuthService:
         for factory in self._factories:
             factory.rules = settings.rules
         restart = [name for name in ("listen", "log") if getattr(settings, name) != getattr(old, name)]
-        self._log.notice("settings", settings=digest(settings), needs_restart=",".join(restart))
+        self._log.notice("settings", digest=digest(settings), needs_restart=",".join(restart))
 
     def drain(self) -> Deferred[None]:
         """Answer what is in flight, close every connection, then let go of the stores."""
@@ -111,6 +118,10 @@ class AuthService:
         The block is looked at last, so that who is blocked cannot be learned without the password. Raises
         Unavailable, also while the blocks have never been read.
         """
+        if self._blocks is None and self._grace is not None:
+            waiting: Deferred[None] = Deferred()
+            self._waiting.append(waiting)
+            await waiting
         self._known_blocks()
         outcome = await self._directory.verify(credentials)
         if isinstance(outcome, Denied):
@@ -131,9 +142,19 @@ class AuthService:
         def changed(generation: int, blocks: tuple[Block, ...]) -> None:
             if ledger is self._ledger:
                 self._blocks = Blocklist(blocks)
+                self._release()
 
         ledger.start()
         ledger.watch(changed)
+
+    def _release(self) -> None:
+        """The blocks are known, or have taken too long: nobody waits for them any more."""
+        if self._grace is not None and self._grace.active():
+            self._grace.cancel()
+        self._grace = None
+        waiting, self._waiting = self._waiting, []
+        for one in waiting:
+            one.callback(None)
 
     def _replace_directory(self) -> None:
         old = self._directory
@@ -152,6 +173,7 @@ class AuthService:
         self._log.error("ledger_stop", problem=failure.getErrorMessage())
 
     async def _drain(self) -> None:
+        self._release()
         await DeferredList([connection.drain() for connection in self._connections()])
         self._directory.stop()
         await self._ledger.stop()

@@ -82,6 +82,8 @@ def run(
     daemon = _Daemon(reactor, Gate(reactor, log, most), held, service, log, metrics or Metrics())
     reactor.callWhenRunning(daemon.begin, metrics_address)
     reactor.run()  # with Twisted's own handlers, whose wake-up descriptor makes ours prompt
+    for one in held:
+        one.release()  # a SIGTERM in the very first moment is Twisted's, which does not know of them
     undo()
     return daemon.status
 

@@ -130,6 +130,8 @@ class Held:
 
     def release(self) -> None:
         """Unlink the file if it is still ours, then close; the other way round it might be a successor's."""
+        if self.socket.fileno() < 0:
+            return  # already; the file may be a successor's by now, even with our old inode
         with contextlib.suppress(OSError):
             if self.made is not None and identity(self.listener.path) == self.made:
                 os.unlink(self.listener.path)

@@ -11,7 +11,7 @@ from typing import Literal
 
 from directory.settings import DirectorySettings
 from ledger.limits import parse_limit
-from ledger.settings import LedgerSettings, Plans, default_plans
+from ledger.settings import DEFAULT_PLAN, LedgerSettings, Plans, default_plans
 from milter.settings import AuthorSettings, SignSettings
 from policyd.settings import PolicySettings
 from saslauthd.settings import AuthSettings
@@ -40,7 +40,7 @@ class Settings:
         default_factory=default_plans,
         metadata={
             "parse": parse_limit,
-            "default": "`default: []`",
+            "default": f"`default: [{', '.join(DEFAULT_PLAN)}]`",
             "help": "named sets of limits, such as `500 recipients per day`, `25 MB per message`",
         },
     )

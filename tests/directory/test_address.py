@@ -49,7 +49,7 @@ SAME = [
     ("stra\u00dfe@example.com", "stra\u00dfe@example.com"),  # casefold() would make strasse of it
     ("\u212aevin@example.com", "kevin@example.com"),  # the Kelvin sign is K by Unicode's own equivalence
     ("owner-list+x@example.com", "owner-list+x@example.com"),
-    ("a" * 64 + "@example.com", "a" * 64 + "@example.com"),
+    ("a" * 255 + "@example.com", "a" * 255 + "@example.com"),
     (f"a@{LABEL}.{LABEL}.{LABEL}.{'b' * 61}", f"a@{LABEL}.{LABEL}.{LABEL}.{'b' * 61}"),
     ("", ""),
 ]
@@ -95,8 +95,8 @@ NO_ADDRESS = [
     "alice@[127.0.0.1].",
     "alice@[a b]",
     "alice@[[x]]",
-    "a" * 65 + "@example.com",
-    "ä" * 33 + "@example.com",
+    "a" * 256 + "@example.com",
+    "ä" * 128 + "@example.com",
     f"a@{LABEL}.{LABEL}.{LABEL}.{'b' * 62}",
     f"a@{'b' * 64}.example",
     "a@" + "ü" * 200,

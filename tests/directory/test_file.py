@@ -294,6 +294,20 @@ async def test_more_passwords_than_may_wait_are_unavailable_and_the_rest_are_jud
 
 
 @pytest_twisted.ensureDeferred
+async def test_passwords_that_were_given_up_wait_until_their_thread_is_done(open_file):
+    directory = open_file(with_password(hash_password(b"swordfish")))
+    given_up = [directory.verify(Credentials("alice", b"swordfish")) for _ in range(module.WAITING_MAX)]
+    for waiting in given_up:
+        waiting.addErrback(lambda failure: failure.trap(CancelledError))
+        waiting.cancel()
+    with pytest.raises(Unavailable):
+        await directory.verify(Credentials("alice", b"swordfish"))
+    while directory._waiting:
+        await deferLater(reactor, 0.01)
+    assert await directory.verify(Credentials("alice", b"swordfish")) == Verified("alice")
+
+
+@pytest_twisted.ensureDeferred
 async def test_hash_that_cannot_be_computed_is_unavailable(open_file, monkeypatch):
     def matches(encoded, password):
         raise module.Unjudged("Memory allocation error")

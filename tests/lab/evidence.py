@@ -43,7 +43,7 @@ class Delivered:
 
     @cached_property
     def author(self) -> str:
-        return parseaddr(message_from_bytes(self.message)["From"])[1]
+        return parseaddr(str(message_from_bytes(self.message)["From"]))[1]
 
     @property
     def is_signed(self) -> bool:
@@ -91,7 +91,7 @@ class Used:
 def used(lab: Lab, target: str) -> Used:
     """What `target` (a login, or a subject such as ``certificate:sha256:…``) has used."""
     shown: dict[str, Any] = json.loads(lab.submitward("quota", "show", target, "--json").stdout)
-    return Used({line["limit"]["unit"]: line["used"] for line in shown["limits"] if line["limit"]["window"]})
+    return Used({limit["unit"]: limit["used"] for limit in shown["limits"] if limit["window"]})
 
 
 def names_limit(text: str, used_of: int, limit: str) -> bool:

@@ -7,7 +7,6 @@ in it.
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 import shutil
@@ -21,8 +20,9 @@ from types import TracebackType
 from typing import Any, TextIO
 
 from tests.lab import files
+from tests.lab.announcement import Announcement
 from tests.lab.processes import Child, LabError, answers, connects, is_free, members, tail, wait_for
-from tests.lab.remains import CLONE, PREFIX, clear_stale, environment, hold, remove, undisturbed, withdraw
+from tests.lab.remains import CLONE, PREFIX, clear_stale, environment, hold, remove, undisturbed
 
 PORTS = {"submission": 587, "submissions": 465, "smtp": 25}
 SIDECARS = ("policyd", "saslauthd", "milter")
@@ -33,10 +33,10 @@ class Lab:
     """One lab. ``with Lab() as lab:`` starts and ends it; `announce` is where lab.json and the link go."""
 
     def __init__(self, *, port_base: int = 10000, announce: Path = CLONE / ".lab") -> None:
-        self.announce = announce
         self.services = {name: f"127.0.0.1:{port_base + port}" for name, port in PORTS.items()}
         self.submission, self.submissions, self.mx = self.services.values()
         self.places = files.Places(Path("/var/tmp") / f"{PREFIX}{secrets.token_hex(3)}")
+        self.announcement = Announcement(announce, self.places.directory)
         self.logins = files.make_logins()
         self._children: dict[str, Child] = {}
         self._pids: dict[str, int] = {}
@@ -77,7 +77,7 @@ class Lab:
         self._start_postfix()
         files.hand_over(*self.places.tls.iterdir())
         self._note_pids()
-        self._announce()
+        self.announcement.make(self.describe())
         self._watcher.start()
 
     def stop(self) -> None:
@@ -86,8 +86,7 @@ class Lab:
             self._ended.set()
             if self._watcher.ident is not None:
                 self._watcher.join()
-            if self._announced_here():
-                withdraw(self.announce)
+            self.announcement.withdraw()
             if self.places.directory.exists():
                 self._stop_postfix()
                 for name in ("opendkim", "supervisor", "sink"):
@@ -283,33 +282,8 @@ class Lab:
     def _watch(self) -> None:
         """Keep the pids in lab.json true when a sidecar is restarted."""
         while not self._ended.wait(0.2):
-            if self._note_pids() and self._announced_here():
-                self._write_description()
-
-    def _announce(self) -> None:
-        """The link first, then lab.json: who sees lab.json finds everything it names."""
-        if self.announce.is_symlink() or self.announce.is_file():
-            self.announce.unlink()
-        self.announce.mkdir(exist_ok=True)
-        (self.announce / "lab.json").unlink(missing_ok=True)
-        link = self.announce / f"directory.{os.getpid()}"
-        link.symlink_to(self.places.directory)
-        link.rename(self.announce / "directory")
-        self._write_description()
-        files.hand_over(self.announce, self.announce / "directory", self.announce / "lab.json")
-
-    def _write_description(self) -> None:
-        temporary = self.announce / f"lab.json.{os.getpid()}"
-        temporary.write_text(json.dumps(self.describe(), indent=1) + "\n")
-        files.hand_over(temporary)
-        temporary.rename(self.announce / "lab.json")
-
-    def _announced_here(self) -> bool:
-        """Whether `announce` speaks of this lab (a later lab of the same clone takes it over)."""
-        try:
-            return (self.announce / "directory").readlink() == self.places.directory
-        except OSError:
-            return False
+            if self._note_pids():
+                self.announcement.update(self.describe())
 
 
 def _pair(address: str) -> tuple[str, int]:

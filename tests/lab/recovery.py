@@ -71,8 +71,7 @@ class Run:
 
 
 def killed(lab: Lab) -> Iterator[Line]:
-    """8. Each sidecar is killed in the middle of a run of messages: each message arrives and is charged
-    once."""
+    """8. Each sidecar is killed during a run of messages: each arrives and is charged once."""
     run = Run(lab, Client(lab.submission, lab.places.tls / "ca.crt"))
     before = used(lab, "bob")
     run.deliver()

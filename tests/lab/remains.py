@@ -72,13 +72,3 @@ def _is_abandoned(directory: Path) -> bool:
     except OSError:  # locked by a lab that runs, or no lock: not a lab, or one that is just beginning
         return False
     return True
-
-
-def withdraw(announce: Path) -> None:
-    """Take lab.json back, then the link."""
-    for name in ("lab.json", "directory"):
-        (announce / name).unlink(missing_ok=True)
-    try:
-        announce.rmdir()
-    except OSError:  # something of somebody else's lies in it
-        return

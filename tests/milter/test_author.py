@@ -139,6 +139,7 @@ REGISTRY = HeaderRegistry()
 #: local part, encoded words in quotes or without blanks around them.
 ACCEPTED = (
     "period in 'phrase'",
+    "comment found without atom",
     "local-part contains non-ASCII characters",
     "encoded word inside quoted string",
     "whitespace after encoded-word",
@@ -147,11 +148,8 @@ ACCEPTED = (
 
 
 def theirs(text: str) -> list[str] | None:
-    """The addresses that headerregistry reads, None when it sees a defect."""
-    try:
-        header = REGISTRY("From", text)
-    except (ValueError, IndexError, AttributeError):  # it has bugs of its own
-        return None
+    """The addresses that headerregistry reads; None when it sees a defect."""
+    header = REGISTRY("From", text)
     if any(not any(words in str(defect) for words in ACCEPTED) for defect in header.defects):
         return None
     return [address.addr_spec for address in header.addresses]
@@ -162,7 +160,11 @@ def check_agreement(text: str) -> None:
         ours = parse_mailbox(text.encode()).address
     except Unparsable:
         return
-    other = theirs(text)
+    try:
+        other = theirs(text)
+    except AttributeError:  # Python 3.11 stumbles over a name that ends with a dot right before the bracket
+        assert ".<" in text
+        return
     assert other is not None, "we accept what they find defective"
     assert other == [ours]
 

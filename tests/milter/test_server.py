@@ -431,6 +431,35 @@ async def test_a_broken_peer_is_dropped_without_an_answer(data: bytes) -> None:
         assert await other.hear(reactor) == CONTINUE
 
 
+@pytest.mark.parametrize("data", [b"\0", b"\0\0\0\x0aM<al"], ids=["half a length", "half a packet"])
+@pytest_twisted.ensureDeferred
+async def test_half_a_packet_is_not_waited_for_for_ever(data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("milter.server.STALLED", 0.1)
+    async with stage(reactor) as set_up:
+        slow, idle = await set_up.greeted(), await set_up.greeted()
+        slow.transport.write(data)
+        assert await slow.hear(reactor) is None
+        assert "half a packet" in set_up.line("protocol_error")
+        idle.say(Packet(b"M", b"<a@b>\0"))
+        assert await idle.hear(reactor) == CONTINUE
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_thousand_pipelined_messages_are_each_answered_in_order() -> None:
+    async with stage(reactor, charge="rcpt") as set_up:
+        mta = await set_up.greeted()
+        for number in range(1000):
+            mta.macros("M", auth_authen="alice")
+            author = OWN if number % 2 else FOREIGN
+            mta.say(Packet(b"M", b"<a@b>\0"), Packet(b"L", "\0".join((*author, "")).encode()), Packet(b"N"))
+            mta.say(Packet(b"A"))
+        for number in range(1000):
+            assert await mta.hear(reactor) == CONTINUE
+            verdict = await mta.hear(reactor)
+            assert verdict is not None
+            assert verdict.command == (b"c" if number % 2 else b"y")
+
+
 @pytest_twisted.ensureDeferred
 async def test_quit_closes_the_connection_and_quit_nc_does_not() -> None:
     async with stage(reactor) as set_up:

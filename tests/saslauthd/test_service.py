@@ -98,6 +98,22 @@ async def test_while_the_blocks_were_never_read_nobody_gets_in_and_nobody_is_ref
 
 
 @pytest_twisted.ensureDeferred
+async def test_right_after_the_start_auth_waits_for_the_blocks():
+    async with stage(reactor, Ledger(None)) as set_up:
+        good, bad, leaving = [await set_up.greeted() for _ in range(3)]
+        leaving.send(plain(1))
+        good.send(plain(1))
+        bad.send(plain(1, password="x"))
+        await deferLater(reactor, 0.05)
+        assert set_up.directory.asked == []
+        await leaving.leave()
+        await until(lambda: len(set_up.factory.connections) == 2)
+        set_up.ledger.tell()
+        assert await good.line() == OK
+        assert await bad.line() == NO
+
+
+@pytest_twisted.ensureDeferred
 async def test_drain_answers_what_is_in_flight_then_closes_and_lets_go():
     async with stage(reactor) as set_up:
         busy, idle, waiting = [await set_up.greeted() for _ in range(3)]

@@ -195,6 +195,9 @@ def test_release_unlinks_what_is_ours_and_nothing_else(directory):
     held = hold(Listener(f"unix:{path}"))
     held.release()
     assert not path.exists()
+    with bind(Listener(f"unix:{path}")):
+        held.release()  # a second time, when the path is somebody else's
+        assert path.exists()
     held = hold(Listener(f"unix:{path}"))
     path.unlink()
     with bind(Listener(f"unix:{path}")):

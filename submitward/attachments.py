@@ -1,0 +1,98 @@
+"""Whether Postfix's milters, authentication and addresses are as Submitward needs them.
+
+Knows parameters outside the restriction lists. Must not know how a configuration is read: it judges what it
+is given and looks at nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from submitward.findings import Finding, error, good, warning
+from submitward.postconf import Configuration, Service
+from submitward.restrictions import Policy, locate, parse_policy, split
+from submitward.wiring import Ours, calls, is_submission
+
+_ENCRYPTED = ("encrypt", "fingerprint", "verify", "secure")
+_ADDRESSES = {
+    "allow_percent_hack": ("no", "<ceo%example.org> is judged as one address and sent as another"),
+    "swap_bangpath": ("no", "<example.org!ceo> is judged as one address and sent as another"),
+    "strict_rfc821_envelopes": ("yes", "MAIL FROM:<(x@y> is read as the null sender"),
+}
+
+
+def judge_host(configuration: Configuration, ours: Ours) -> Iterator[Finding]:
+    """What is to be said about the parameters of the whole host."""
+    for parameter, (right, otherwise) in _ADDRESSES.items():
+        if configuration[parameter].lower() != right:
+            text = f"{parameter} = {configuration[parameter]}: {otherwise}"
+            yield error("main.cf", text, f"{parameter} = {right}")
+    queue = configuration["queue_directory"]
+    places = {
+        locate(milter.endpoint, queue, chroot=False) for milter in _listed(configuration["non_smtpd_milters"])
+    }
+    if places & ours.milter:
+        text = "the author milter stands in non_smtpd_milters: this host's own mail has no submission record"
+        yield error("main.cf", text, "take it out; to sign bounces, name OpenDKIM alone")
+
+
+def judge(service: Service, ours: Ours, queue_directory: str) -> Iterator[Finding]:
+    """What is to be said about one service's milters, authentication and TLS."""
+    milters = _listed(service["smtpd_milters"])
+    places = [locate(milter.endpoint, queue_directory, chroot=service.chroot) for milter in milters]
+    found = [index for index, place in enumerate(places) if place in ours.milter]
+    if not is_submission(service, calls(service, ours, queue_directory)):
+        if found:
+            text = (
+                "the author milter stands on a service that is no submission: mail from outside is deferred"
+            )
+            yield error(service.name, text, "name it with -o smtpd_milters= on submission services only")
+        return
+    if found:
+        yield from _author(service, milters, found[0])
+    elif ours.author != "off":
+        text = "the author milter is missing: nobody judges the visible From"
+        yield error(service.name, text, "put it first into smtpd_milters, before OpenDKIM")
+    yield from _authentication(service, ours, queue_directory)
+    digest = service["smtpd_tls_fingerprint_digest"]
+    if digest != "sha256":
+        text = f"smtpd_tls_fingerprint_digest is {digest}: certificates must be listed with that digest"
+        yield warning(service.name, text, "smtpd_tls_fingerprint_digest = sha256")
+
+
+def _listed(text: str) -> list[Policy]:
+    """The milters of a list; they are written as policy services are (MILTER_README)."""
+    return [parse_policy(word) for word in split(text)]
+
+
+def _author(service: Service, milters: list[Policy], place: int) -> Iterator[Finding]:
+    """Whether the author milter stands first, and none lets mail pass while it is away."""
+    if place:
+        text = f"{milters[0].endpoint} stands before the author milter: what it signs has not been checked"
+        yield error(service.name, text, "put the author milter first into smtpd_milters")
+    for milter in milters:
+        action = milter.options.get("default_action", service["milter_default_action"])
+        if action not in ("tempfail", "shutdown"):
+            text = f"{milter.endpoint}: default_action={action} while it is away"
+            yield error(service.name, text, "default_action=tempfail")
+    yield good(service.name, f"milters: {', '.join(milter.endpoint for milter in milters)}")
+
+
+def _authentication(service: Service, ours: Ours, queue_directory: str) -> Iterator[Finding]:
+    """Where logins are judged, and that no password goes in the clear."""
+    if not service.says("smtpd_sasl_auth_enable"):
+        return
+    kind, path = service["smtpd_sasl_type"], service["smtpd_sasl_path"]
+    endpoint = path if path.startswith(("inet:", "unix:")) else f"unix:{path}"
+    place = locate(endpoint, queue_directory, chroot=service.chroot)
+    if kind == "dovecot" and (place in ours.auth or not ours.auth):
+        yield good(service.name, f"AUTH is judged at {place}")
+    else:
+        text = f"AUTH is judged by {kind} at {path}, not by saslauthd"
+        mend = "smtpd_sasl_type = dovecot and smtpd_sasl_path = submitward/auth, unless that is what you want"
+        yield warning(service.name, text, mend)
+    clear = service["smtpd_tls_security_level"] not in _ENCRYPTED and not service.says(
+        "smtpd_tls_wrappermode"
+    )
+    if clear and not service.says("smtpd_tls_auth_only"):
+        yield error(service.name, "AUTH without TLS: passwords can be read", "smtpd_tls_auth_only = yes")

@@ -1,0 +1,121 @@
+"""`submitward check`: the settings, the stores, the sockets as Postfix sees them, and Postfix's own files.
+
+Knows the order of looking and how it is told. Must not know what is right or wrong with any of it. Nothing is
+changed, in Postfix or anywhere else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from directory.file import read_file
+from ledger.bookfile import open_book
+from ledger.charges import Unavailable
+from sidecar.listen import Listener
+from sidecar.settings import SettingsError, digest
+from submitward import attachments, postconf, wiring
+from submitward.findings import SETTINGS, Finding, exit_status, format_json, format_text
+from submitward.reach import reach
+from submitward.restrictions import locate
+from submitward.settings import Settings, load_settings
+from submitward.wiring import Ours
+
+HELP = "look at settings, sockets, stores and Postfix's configuration, and say what to mend"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument(
+        "--postfix", default="", metavar="DIR", help="Postfix's configuration directory; default: postconf's"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Look at everything. 0 nothing wrong (warnings too), 1 errors, 2 settings, 75 it cannot be seen now."""
+    try:
+        settings = load_settings(options.settings)
+    except SettingsError as wrong:
+        if options.json:
+            print(format_json([Finding("error", "settings", str(problem)) for problem in wrong.problems]))
+        else:
+            print(wrong, file=sys.stderr)
+        return SETTINGS
+    findings = tuple(look(settings, options.settings, options.postfix))
+    print(format_json(findings) if options.json else format_text(findings))
+    return exit_status(findings)
+
+
+def look(settings: Settings, path: str | Path, postfix: str) -> Iterator[Finding]:
+    """Every finding, in the order in which things depend on each other."""
+    yield Finding("ok", str(path), f"the settings are good (digest {digest(settings)})")
+    yield look_at_directory(settings)
+    yield look_at_ledger(settings)
+    try:
+        configuration = postconf.read(postfix)
+    except postconf.Unreadable as error:
+        yield from look_at_sockets(settings, "postfix")
+        yield Finding("unavailable", "Postfix", str(error), "is it installed, and is --postfix right?")
+        return
+    yield from look_at_sockets(settings, configuration["mail_owner"] or "postfix")
+    yield from look_at_postfix(configuration, ours(settings))
+
+
+def look_at_directory(settings: Settings) -> Finding:
+    """Whether the principals can be read."""
+    file = settings.directory.file.path
+    try:
+        roll = read_file(file, settings.directory.reading)
+    except SettingsError as error:
+        return Finding("error", str(file), str(error), "the last good file stays in force until this one is")
+    return Finding("ok", str(file), f"{len(roll.principals)} principals")
+
+
+def look_at_ledger(settings: Settings) -> Finding:
+    """Whether the ledger opens. One that is not there yet is not made here: it would belong to us."""
+    file = settings.ledger.sqlite.path
+    if not file.exists():
+        return Finding("warning", str(file), "there is no ledger yet; policyd makes it when it starts")
+    try:
+        with open_book(file):
+            pass
+    except Unavailable as error:
+        return Finding("unavailable", str(file), str(error))
+    return Finding("ok", str(file), "the ledger opens")
+
+
+def look_at_sockets(settings: Settings, user: str) -> Iterator[Finding]:
+    """Each listener, as the user that Postfix runs as."""
+    listen = settings.listen
+    for listener in (*listen.policy, *listen.auth, *listen.milter):
+        yield reach(listener, user)
+
+
+def look_at_postfix(configuration: postconf.Configuration, mine: Ours) -> Iterator[Finding]:
+    """Postfix's own configuration."""
+    yield from attachments.judge_host(configuration, mine)
+    queue = configuration["queue_directory"]
+    if not configuration.services:
+        yield Finding("error", "master.cf", "there is no smtpd service", "is --postfix right?")
+    for service in configuration.services:
+        yield from wiring.judge(service, mine, queue)
+        yield from attachments.judge(service, mine, queue)
+
+
+def ours(settings: Settings) -> Ours:
+    """What Postfix must meet, out of the settings."""
+
+    def places(listeners: tuple[Listener, ...]) -> frozenset[str]:
+        return frozenset(locate(listener.address, "/", chroot=False) for listener in listeners)
+
+    listen = settings.listen
+    return Ours(
+        policy=places(listen.policy),
+        auth=places(listen.auth),
+        milter=places(listen.milter),
+        charge=settings.policy.charge,
+        author=settings.author.mode,
+    )

@@ -1,0 +1,42 @@
+"""One lab for all real-MTA tests of a session, on ports of its own: a running demo is not in the way."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+
+import pytest
+
+from tests.lab import Lab
+from tests.lab.lab import PORTS
+from tests.lab.processes import is_free
+from tests.lab.story import Cast, reset
+
+
+def free_port_base(start: int = 20000) -> int:
+    """A port base whose three ports are free now."""
+    bases = range(start, 60000, 1000)
+    return next(base for base in bases if all(is_free("127.0.0.1", base + port) for port in PORTS.values()))
+
+
+@pytest.fixture(scope="session")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    announce: Path = tmp_path_factory.mktemp("announced") / ".lab"
+    try:
+        with Lab(port_base=free_port_base(), announce=announce) as running:
+            yield running
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@pytest.fixture
+def cast(lab: Lab) -> Cast:
+    """The story's people, alice having spent nothing."""
+    reset(lab, "alice")
+    return Cast(lab)
