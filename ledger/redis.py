@@ -108,8 +108,7 @@ class Link:
         except (RedisError, OSError, EOFError) as error:
             self.close()
             label = _label(error)
-            lost = label not in MENDS
-            raise Trouble("connection" if lost else label, str(error), lost=lost) from None
+            raise Trouble(label, str(error), lost=label == "connection") from None
         except Trouble:
             self.close()
             raise

@@ -31,7 +31,7 @@ ledger:
   unavailable: {unavailable}
 plans: {{default: [{plan}]}}
 policy: {{restrictions: {{tls: "off"}}, contact: postmaster@example.org}}
-log: {{level: debug}}
+log: {{level: notice}}
 """
 MAIN = mail_host.MAIN.replace("smtpd_milters", "# smtpd_milters") + """\
 in_flow_delay = 0
