@@ -38,7 +38,6 @@ class Copies:
         self._hand = hand
         self._log = log
         self._epoch = b""
-        self._candidate = token_hex(8).encode()
         self._seen: tuple[bytes, bytes] = (b"", b"")  # generation, number of changes to blocks
         self._generation = self._local_generation = 0
         self._base = 0  # generations of epochs that are gone
@@ -81,8 +80,8 @@ class Copies:
             self._compare(publish)
 
     def look(self) -> Verb:
-        """The verb whose answer `seen` takes."""
-        return script.look(self._candidate)
+        """The verb whose answer `seen` takes. Each offers a new epoch, so that an emptied Redis shows."""
+        return script.look(token_hex(8).encode())
 
     async def blocks(self) -> tuple[int, tuple[Block, ...]]:
         """See `charges.Ledger.blocks`: this node's copy, after a look at Redis if that serves."""

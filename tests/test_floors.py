@@ -40,7 +40,7 @@ FLOORS = {
     },
     "ledger": {
         1: "blocks charges counters limits model rows script tombstones",
-        2: "book bookfile clerk clock copies redis register runner schema settings shared sqlite tally"
+        2: "book bookfile clerk clock copies desk redis register runner schema settings shared sqlite tally"
         " transaction",
     },
     "sidecar": {

@@ -33,12 +33,15 @@ plans: {{default: [{plan}]}}
 policy: {{restrictions: {{tls: "off"}}, contact: postmaster@example.org}}
 log: {{level: notice}}
 """
-MAIN = mail_host.MAIN.replace("smtpd_milters", "# smtpd_milters") + """\
+MAIN = (
+    mail_host.MAIN.replace("smtpd_milters", "# smtpd_milters")
+    + """\
 in_flow_delay = 0
 smtpd_error_sleep_time = 0
 smtpd_soft_error_limit = 100000
 smtpd_hard_error_limit = 100000
 """
+)
 
 
 class Host:

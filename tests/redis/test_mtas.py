@@ -1,4 +1,4 @@
-"""Two mail hosts on one Redis: what both let through together is never more than the limit, by not even one."""
+"""Two mail hosts on one Redis: together they never let through more than the limit, by not even one."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def hosts() -> Iterator[tuple[Host, Host, int]]:
 
 
 def spend(port: int, second: Host, login: str, seed: int) -> int:
-    """Both hosts at full speed until both say that one more recipient is too much; how many were let through."""
+    """Both hosts at full speed until both refuse a single recipient; how many were let through."""
     admitted: list[int] = []
     numbers = count()
     chance = random.Random(seed)

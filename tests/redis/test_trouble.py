@@ -1,4 +1,4 @@
-"""Redis in trouble: every request is answered, temporarily, quickly; nobody sends without limit; and it ends."""
+"""Redis in trouble: every request is answered, quickly; nobody sends without limit; and it ends."""
 
 from __future__ import annotations
 
@@ -133,7 +133,12 @@ def loading(server: Server) -> Callable[[], object]:
         time.sleep(0.05)
     server.stop(signal.SIGKILL)
     kept = list(server.options)
-    server.options += ["--key-load-delay", "15000", "--loading-process-events-interval-bytes", "1024"]  # µs per key
+    server.options += [
+        "--key-load-delay",
+        "15000",
+        "--loading-process-events-interval-bytes",
+        "1024",
+    ]  # µs per key
     server.start(ready=False)
     server.options = kept
     return lambda: None
