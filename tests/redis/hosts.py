@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import os
 import shutil
 import socketserver
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -14,7 +17,7 @@ from pathlib import Path
 from smtplib import SMTP
 
 from tests.milter import mail_host
-from tests.policyd.house import Client, Process
+from tests.policyd.house import ROOT, Client, Process
 from tests.redis.server import Server
 from tests.saslauthd.postfix import free_ports, listens
 
@@ -22,7 +25,8 @@ LOGINS = 12
 CONFIG = """\
 version: 1
 mta: {mta}
-listen: {{policy: ["unix:{home}/policy"]}}
+listen: {{policy: ["unix:{home}/policy"], milter: ["unix:{home}/milter"]}}
+author: {{mode: enforce}}
 directory: {{file: {{path: "{home}/directory.yaml"}}}}
 ledger:
   kind: redis
@@ -136,6 +140,23 @@ class _Believer(socketserver.StreamRequestHandler):
                 (response,) = (word[5:] for word in words if word.startswith(b"resp="))
                 login = base64.b64decode(response).split(b"\0")[1]
                 self.wfile.write(b"OK\t" + words[1] + b"\tuser=" + login + b"\n")
+
+
+@contextlib.contextmanager
+def milter(host: Host) -> Iterator[None]:
+    """The milter of `host`, as a process."""
+    command = [sys.executable, "-m", "milter", "--settings", str(host.settings)]
+    with (host.home / "milter.log").open("wb") as log:
+        child = subprocess.Popen(command, stderr=log, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    try:
+        while "store=redis state=ok" not in (said := (host.home / "milter.log").read_text()):
+            assert child.poll() is None, said
+            time.sleep(0.05)
+        (host.home / "milter").chmod(0o666)
+        yield
+    finally:
+        child.terminate()
+        child.wait(10)
 
 
 @contextlib.contextmanager
