@@ -27,10 +27,12 @@ from ledger.limits import Limit, Standing
 from ledger.rows import (
     FIELDS,
     ChargeRow,
+    Outstanding,
     decode_limits,
     decode_takings,
     encode_limits,
     encode_takings,
+    outstanding,
     read,
     write,
 )
@@ -49,6 +51,7 @@ _DUE = f"SELECT {FIELDS} FROM charges WHERE due <= ? ORDER BY due LIMIT ?"  # no
 _WRITE = """INSERT OR REPLACE INTO charges (mta, queue_id, instance, state, due, era, principal, sender,
     messages, recipients, bytes, limits, takings) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 _CHANGE = "UPDATE charges SET state = ?, due = ?, era = ?, takings = ? WHERE id = ?"
+_OUTSTANDING = f"SELECT {FIELDS}, mta, instance, queue_id FROM charges WHERE state <= ? ORDER BY id LIMIT ?"  # noqa: S608
 _NOTHING = Amounts(0, 0, 0)
 
 
@@ -187,6 +190,18 @@ class Book(Transaction):
         lifted = self.register.lift(block_id, author, reason)
         self._moved = self._moved or lifted
         return lifted
+
+    def outstanding(self, most: int) -> list[Outstanding]:
+        """The oldest charges that are reserved or settled (the last value says which)."""
+        rows = self._execute(_OUTSTANDING, (SETTLED, most)).fetchall()
+        return [outstanding(row, row[1] == SETTLED) for row in rows]
+
+    def forget(self, charge: ChargeId) -> None:
+        """Give a charge back, whatever its state, and know it no more: it is counted elsewhere."""
+        row = self._find(charge)
+        if row is not None:
+            self._give_back(row)
+            self._execute("DELETE FROM charges WHERE id = ?", (row.id,))
 
     def history(self) -> tuple[Tombstone, ...]:
         """Every block with its tombstone: this node's copy."""

@@ -7,6 +7,7 @@ away. Must not know Redis' protocol or errors (ledger.redis), nor what a verb me
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -147,7 +148,7 @@ class Runner:
             for _, _, deferred in jobs:
                 _fire(deferred, Unavailable(str(trouble)))
             raise
-        wall = self._reactor.seconds() if self._clock is None else self._clock()
+        wall = time.time() if self._clock is None else self._clock()
         skew = wall - float(answers[0])
         clock = Clock(skew if abs(skew) > SKEW else 0.0)
         for (_, read, deferred), answer in zip(jobs, answers[1:], strict=True):

@@ -142,8 +142,12 @@ class LedgerSettings:
     )
     sqlite: SqliteSettings = field(default_factory=SqliteSettings)
     redis: RedisSettings = field(default_factory=RedisSettings)
-    unavailable: Literal["defer"] = field(
-        default="defer", metadata={"help": "what a sender gets while the store is away: try later"}
+    unavailable: Literal["defer", "local"] = field(
+        default="defer",
+        metadata={
+            "help": "while Redis is away, `defer` has senders try later and `local` goes on with what this"
+            " host counts by itself"
+        },
     )
 
 

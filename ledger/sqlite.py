@@ -19,6 +19,7 @@ from ledger.charges import Admitted, Amounts, ChargeId, Held, Refused, Submissio
 from ledger.clerk import Clerk, Report, State
 from ledger.clock import HostClock
 from ledger.limits import Limit, Standing
+from ledger.rows import Outstanding
 from ledger.tombstones import Tombstone
 
 T = TypeVar("T")
@@ -78,6 +79,14 @@ class SqliteLedger:
 
     def lift(self, block_id: str, author: str, reason: str) -> Deferred[bool]:
         return self._ask(lambda book: book.lift(block_id, author, reason))
+
+    def outstanding(self, most: int) -> Deferred[list[Outstanding]]:
+        """See `book.Book.outstanding`."""
+        return self._ask(lambda book: book.outstanding(most))
+
+    def forget(self, charge: ChargeId) -> Deferred[None]:
+        """See `book.Book.forget`."""
+        return self._ask(lambda book: book.forget(charge))
 
     def history(self) -> Deferred[tuple[Tombstone, ...]]:
         """See `book.Book.history`."""

@@ -40,8 +40,8 @@ FLOORS = {
     },
     "ledger": {
         1: "blocks charges counters limits model rows script tombstones",
-        2: "book bookfile clerk clock copies desk redis register runner schema settings shared sqlite tally"
-        " transaction",
+        2: "book bookfile clerk clock copies desk fallback redis register runner schema settings shared"
+        " sqlite tally transaction",
     },
     "sidecar": {
         2: "binding daemon document endpoints gate host inheritance lines listen log metrics notify"

@@ -35,7 +35,7 @@ ledger:
   unavailable: {unavailable}
 plans: {{default: [{plan}]}}
 policy: {{restrictions: {{tls: "off"}}, contact: postmaster@example.org}}
-log: {{level: notice}}
+log: {{level: info}}
 """
 MAIN = (
     mail_host.MAIN.replace("smtpd_milters", "# smtpd_milters")
@@ -160,28 +160,37 @@ def milter(host: Host) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def postfix(host: Host, *, main: str = MAIN) -> Iterator[int]:
-    """A Postfix before `host`; gives the port of its submission service. Every password is right."""
-    server = socketserver.ThreadingUnixStreamServer(str(host.home / "auth"), _Believer)
+def serve_sasl(home: Path) -> Iterator[None]:
+    """The SASL server of a Postfix in `home`: every password is right."""
+    server = socketserver.ThreadingUnixStreamServer(str(home / "auth"), _Believer)
     server.daemon_threads = True
-    (host.home / "auth").chmod(0o666)
-    (host.home / "policy").chmod(0o666)
+    (home / "auth").chmod(0o666)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    (port,) = free_ports(1)
-    kept, mail_host.MAIN = mail_host.MAIN, main
     try:
-        master = mail_host.begin(host.home, port)
+        yield
     finally:
-        mail_host.MAIN = kept
-    try:
-        while not listens(port):
-            assert master.poll() is None, (host.home / "out").read_text()
-            time.sleep(0.05)
-        yield port
-    finally:
-        mail_host.end(host.home, master)
         server.shutdown()
         server.server_close()
+
+
+@contextlib.contextmanager
+def postfix(host: Host, *, main: str = MAIN) -> Iterator[int]:
+    """A Postfix before `host`; gives the port of its submission service. Every password is right."""
+    (host.home / "policy").chmod(0o666)
+    (port,) = free_ports(1)
+    kept, mail_host.MAIN = mail_host.MAIN, main
+    with serve_sasl(host.home):
+        try:
+            master = mail_host.begin(host.home, port)
+        finally:
+            mail_host.MAIN = kept
+        try:
+            while not listens(port):
+                assert master.poll() is None, (host.home / "out").read_text()
+                time.sleep(0.05)
+            yield port
+        finally:
+            mail_host.end(host.home, master)
 
 
 def log_in(port: int, login: str) -> SMTP:
