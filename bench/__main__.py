@@ -1,4 +1,4 @@
-"""`python -m bench policy|mail [--rounds N] [--seconds S]`: interleaved rounds, medians and ratios as Markdown.
+"""`python -m bench policy|mail`: interleaved rounds, medians and ratios as Markdown.
 
 Knows what is compared with what. Must not know how a server is begun.
 """
@@ -23,7 +23,7 @@ SERVICES: tuple[Callable[[], AbstractContextManager[servers.Service]], ...] = (
 )
 LOADS: dict[str, Callable[[], Iterator[bytes]]] = {
     "RCPT (ownership and standing)": load.rcpts,
-    "DATA and END-OF-MESSAGE (four limits are reserved and settled; others: RCPT, where they count)": load.messages,
+    "DATA and END-OF-MESSAGE (four limits; others are asked at RCPT, where they count)": load.messages,
 }
 
 
@@ -43,8 +43,8 @@ def policy(rounds: int, seconds: float) -> None:
                 print(kind, service.name, got, file=sys.stderr, flush=True)
     for kind in LOADS:
         print(
-            f"\n### {kind}\n\n| service | requests/s, median [min-max] | times postfwd1 | times policyd-rate-limit"
-            " | CPU µs/request | p50 / p99 ms |\n|---|---|---|---|---|---|"
+            f"\n### {kind}\n\n| service | requests/s, median [min-max] | times postfwd1"
+            " | times policyd-rate-limit | CPU µs/request | p50 / p99 ms |\n|---|---|---|---|---|---|"
         )
         rows = {name: got for (k, name), got in results.items() if k == kind}
         for name, got in rows.items():

@@ -20,6 +20,8 @@ from tests.redis.hosts import MAIN, listens, log_in, serve_sasl
 from tests.saslauthd.postfix import free_ports
 
 SESSIONS = 8
+#: RSET counts as a junk command: after 100 of them Postfix waits a second before each answer.
+PATIENT = "smtpd_junk_command_limit = 100000000\nsmtpd_error_sleep_time = 0\n"
 BODY = "Subject: x\r\n\r\n" + ("x" * 70 + "\r\n") * 70 + ".\r\n"
 NONE = "no policy"
 
@@ -80,7 +82,7 @@ def running(text: str) -> Iterator[int]:
         (port,) = free_ports(1)
         bare = [line for line in MAIN.splitlines() if not line.startswith(("policy =", "smtpd_", "#"))]
         sasl = [line for line in MAIN.splitlines() if line.startswith(("smtpd_sasl", "smtpd_relay"))]
-        kept, mail_host.MAIN = mail_host.MAIN, "\n".join((*bare, *sasl, text))
+        kept, mail_host.MAIN = mail_host.MAIN, "\n".join((*bare, *sasl, PATIENT + text))
         with serve_sasl(home):
             try:
                 master = mail_host.begin(home, port)

@@ -29,6 +29,7 @@ listen: {{policy: ["unix:{home}/policy"]}}
 directory: {{file: {{path: "{home}/directory.yaml"}}}}
 ledger: {ledger}
 plans: {{default: [{plan}, 100 recipients per message]}}
+policy: {{restrictions: {{tls: "off"}}}}
 log: {{level: warning}}
 """
 
