@@ -14,8 +14,9 @@
 --   u:UNIT:WINDOW:SUBJECT  hash, a counter: sub-window → amount; t their sum; lo, hi where they may lie;
 --                   e how often takings were moved, v where to ("era bound" pairs)
 --   s:SUBJECT       set: the counters of a subject
---   c:…             a charge: {state, due, index, messages, recipients, bytes, limits, takings, principal, sender}
+--   c:…             a charge: {state, due, index, messages, recipients, bytes, limits, takings, principal, sender, mta}
 --   q:…             sorted set: the charges of an MTA's queue id, the newest last
+--   n:MTA           sorted set: charges with a record that no milter has taken up, by when they were reserved
 --   due             sorted set: every charge, by when it lapses or goes
 --   blocks          hash: block id → "version lifted length body lifting"
 --   audit, events   streams
@@ -25,6 +26,7 @@ local P = string.sub(META, 1, -5)
 local call, floor, format = redis.call, math.floor, string.format
 local RESERVED, SETTLED, REFUNDED, LAPSED = 0, 1, 2, 3
 local LAPSE, LAPSED_KEPT, RECORD_KEPT = 3600, 86400, 3600
+local UNTAKEN_WITHIN = 600
 local TOMBSTONE_KEPT = 30 * 86400
 local MARGIN = 600 -- seconds that a key outlives what it is for
 local MOST = 2 ^ 53 -- beyond it, sums are no longer exact: nothing is added
@@ -260,7 +262,7 @@ local function read(key)
   local f = cmsgpack.unpack(packed)
   return {
     key = key, state = f[1], due = f[2], index = f[3], messages = f[4], recipients = f[5], bytes = f[6],
-    limits = f[7], takings = f[8], principal = f[9], sender = f[10]
+    limits = f[7], takings = f[8], principal = f[9], sender = f[10], mta = f[11]
   }
 end
 
@@ -268,7 +270,8 @@ local function write(c, kept)
   c.due = now + kept
   local ttl = c.state == RESERVED and LAPSE + LAPSED_KEPT or kept
   local packed = cmsgpack.pack({
-    c.state, c.due, c.index, c.messages, c.recipients, c.bytes, c.limits, c.takings, c.principal, c.sender
+    c.state, c.due, c.index, c.messages, c.recipients, c.bytes, c.limits, c.takings, c.principal, c.sender,
+    c.mta
   })
   call("SET", c.key, packed, "EX", ttl + MARGIN)
   call("ZADD", P .. "due", stamp(c.due), c.key)
@@ -279,6 +282,7 @@ local function forget(c)
   call("DEL", c.key)
   call("ZREM", P .. "due", c.key)
   call("ZREM", c.index, c.key)
+  call("ZREM", P .. "n:" .. c.mta, c.key)
 end
 
 local function lapse(c)
@@ -336,9 +340,14 @@ function verbs.reserve(mta, queue_id, instance, principal, sender, messages, rec
   local c = {
     key = key, index = index, state = final == "1" and SETTLED or RESERVED, limits = text,
     messages = amounts.messages, recipients = amounts.recipients, bytes = amounts.bytes,
-    takings = take(limits, amounts, {}), principal = false, sender = false
+    takings = take(limits, amounts, {}), principal = false, sender = false, mta = mta
   }
-  if principal ~= "" and final ~= "1" then c.principal, c.sender = principal, sender end
+  if principal ~= "" and final ~= "1" then
+    c.principal, c.sender = principal, sender
+    call("ZADD", P .. "n:" .. mta, stamp(now), key)
+  elseif known then
+    call("ZREM", P .. "n:" .. mta, key)
+  end
   write(c, final == "1" and RECORD_KEPT or LAPSE)
   return admitted(limits)
 end
@@ -395,10 +404,28 @@ function verbs.refund(mta, queue_id, subject)
   return charged and "1" or "0"
 end
 
-function verbs.record(mta, queue_id)
+function verbs.take_up(mta, queue_id)
   local c = newest(mta, queue_id)
-  if not c or not c.principal or c.state == LAPSED then return {} end
+  if not c or not c.principal or c.state > SETTLED then return {} end
+  call("ZREM", P .. "n:" .. mta, c.key)
   return {c.principal, c.sender}
+end
+
+function verbs.refund_untaken(mta, older_than)
+  local last, count = now - tonumber(older_than), 0
+  local from = stamp(last - UNTAKEN_WITHIN)
+  for _, key in ipairs(call("ZRANGEBYSCORE", P .. "n:" .. mta, from, stamp(last), "LIMIT", 0, 500)) do
+    local c = read(key)
+    if c and c.state <= SETTLED then
+      give_back(c)
+      c.state, c.takings = REFUNDED, {}
+      write(c, RECORD_KEPT)
+      moved = true
+      count = count + 1
+    end
+    if not c or c.state == REFUNDED then call("ZREM", P .. "n:" .. mta, key) end
+  end
+  return int(count)
 end
 
 function verbs.standing(text) return admitted(limits_of(text)) end
@@ -514,7 +541,7 @@ end
 -- ---- one run
 
 local COUNT = {
-  reserve = 10, settle = 6, release = 3, refund = 3, record = 2, standing = 1, reset = 2, look = 1, blocks = 0,
+  reserve = 10, settle = 6, release = 3, refund = 3, take_up = 2, refund_untaken = 2, standing = 1, reset = 2, look = 1, blocks = 0,
   keep = 4, lift = 3, merge = 2, bury = 0, note = 2
 }
 

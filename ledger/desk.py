@@ -91,7 +91,9 @@ class Desk:
         self._book.merge(script.read_blocks(flat))
 
     def _ask(self, verb: Verb) -> Any:
-        answers = self._wait(lambda: self._link.run([b"", b"16", *verb]))
+        answers = self._wait(
+            lambda: self._link.run([b"", b"16", *(word for word in verb if isinstance(word, bytes))])
+        )
         if isinstance(answers[1], bytes) and answers[1].startswith(b"!"):
             raise Unavailable(answers[1][1:].decode("utf-8", "replace"))
         return answers[1]

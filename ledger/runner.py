@@ -158,7 +158,8 @@ class Runner:
         at = b"" if self._clock is None else b"%r" % self._clock()
         if not self._link.is_open:
             await self._link.open()
-        return await self._link.run([at, b"%d" % sweep, *(word for verb in verbs for word in verb)])
+        words = (word if isinstance(word, bytes) else word() for verb in verbs for word in verb)
+        return await self._link.run([at, b"%d" % sweep, *words])
 
     def _answer(
         self, deferred: Deferred[Any], read: Callable[[Any, Clock], Any], answer: Any, clock: Clock

@@ -7,6 +7,7 @@ or what time it is.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -16,7 +17,7 @@ from ledger.charges import Admitted, Amounts, ChargeId, Held, Refused, Submissio
 from ledger.limits import Limit, Standing
 from ledger.tombstones import Tombstone
 
-Verb = tuple[bytes, ...]  # a name and its arguments
+Verb = tuple[bytes | Callable[[], bytes], ...]  # a name and its arguments
 _NO_LIMITS = b""
 
 
@@ -53,11 +54,11 @@ def _number(amount: int) -> bytes:
     return b"%d" % amount
 
 
-def _charge(charge: ChargeId) -> Verb:
+def _charge(charge: ChargeId) -> tuple[bytes, bytes, bytes]:
     return write(charge.mta), write(charge.queue_id), write(charge.instance)
 
 
-def _amounts(amounts: Amounts) -> Verb:
+def _amounts(amounts: Amounts) -> tuple[bytes, bytes, bytes]:
     amounts = amounts.bounded()
     return _number(amounts.messages), _number(amounts.recipients), _number(amounts.bytes)
 
@@ -91,9 +92,14 @@ def refund(mta: str, queue_id: str, subject: str) -> Verb:
     return b"refund", write(mta), write(queue_id), write(subject)
 
 
-def record(mta: str, queue_id: str) -> Verb:
+def take_up(mta: str, queue_id: str) -> Verb:
     """Answered with nothing, or principal and sender."""
-    return b"record", write(mta), write(queue_id)
+    return b"take_up", write(mta), write(queue_id)
+
+
+def refund_untaken(mta: str, older_than: Callable[[], float]) -> Verb:
+    """Answered with how many; `older_than` is asked when the verb goes out."""
+    return b"refund_untaken", write(mta), lambda: b"%r" % older_than()
 
 
 def standing(pairs: tuple[tuple[str, Limit], ...]) -> Verb:

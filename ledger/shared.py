@@ -7,6 +7,7 @@ file; `ledger.copies` keeps both the same.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -39,6 +40,7 @@ class SharedLedger:
         clock: Callable[[], float] | None = None,
     ) -> None:
         """`clock` tells the time in place of the server's, for tests."""
+        self._uptime = clock or time.monotonic
         self.runner = Runner(settings.redis, reactor=reactor, log=log, clock=clock)
         self.copies = Copies(local, self.runner.hand, log)
         self.runner.look, self.runner.seen = self.copies.look, self._seen
@@ -113,22 +115,34 @@ class SharedLedger:
 
         return Deferred.fromCoroutine(refund())
 
-    def record(self, mta: str, queue_id: str) -> Deferred[Submission | None]:
+    def take_up(self, mta: str, queue_id: str) -> Deferred[Submission | None]:
         def read(answer: list[bytes], clock: Clock) -> Submission | None:
             return Submission(*map(script.read, answer)) if answer else None
 
-        async def record() -> Submission | None:
+        async def take_up() -> Submission | None:
             try:
-                found = await self.runner.ask(script.record(mta, queue_id), read)
+                found = await self.runner.ask(script.take_up(mta, queue_id), read)
             except Unavailable:
-                found = await self.copies.local.record(mta, queue_id) if self._fallback else None
+                found = await self.copies.local.take_up(mta, queue_id) if self._fallback else None
                 if found is None:
                     raise
             if found is None and self._fallback:
-                return await self.copies.local.record(mta, queue_id)
+                return await self.copies.local.take_up(mta, queue_id)
             return found
 
-        return Deferred.fromCoroutine(record())
+        return Deferred.fromCoroutine(take_up())
+
+    def refund_untaken(self, mta: str, older_than: float) -> Deferred[int]:
+        called = self._uptime() - older_than  # counted from now, however long Redis keeps us waiting
+
+        def since() -> float:
+            return self._uptime() - called
+
+        async def refund_untaken() -> int:
+            count = await self.runner.ask(script.refund_untaken(mta, since), lambda answer, _: int(answer))
+            return count or (await self.copies.local.refund_untaken(mta, since()) if self._fallback else 0)
+
+        return Deferred.fromCoroutine(refund_untaken())
 
     def standing(self, pairs: tuple[tuple[str, Limit], ...]) -> Deferred[tuple[Standing, ...]]:
         held = tuple((subject, limit, True) for subject, limit in pairs)

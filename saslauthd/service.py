@@ -13,7 +13,15 @@ from typing import Any
 from twisted.internet.defer import Deferred, DeferredList, ensureDeferred
 from twisted.python.failure import Failure
 
-from directory.identity import Credentials, Denied, Directory, Unavailable, Verified
+from directory.identity import (
+    Credentials,
+    Denied,
+    Directory,
+    Login,
+    Principal,
+    Unavailable,
+    Verified,
+)
 from directory.settings import open_directory
 from ledger.blocks import Block, Blocklist
 from ledger.charges import Ledger
@@ -128,10 +136,21 @@ class AuthService:
             return Refused(outcome.reason, credentials.login)
         if not isinstance(outcome, Verified):
             raise TypeError("a directory says Verified or Denied")
-        subjects = (f"login:{outcome.login}", f"login:{credentials.login}")
+        subjects = [f"login:{outcome.login}", f"login:{credentials.login}", "relay"]
+        if self._known_blocks().has("domain", "login"):
+            subjects.append(f"domain:{await self._domain_of(outcome.login)}")
         if self._known_blocks().find(subjects, self._clock(), extents=("login",)):
             return Refused("blocked", outcome.login)
         return outcome
+
+    async def _domain_of(self, login: str) -> str:
+        """The domain that policyd would know this login by, ``""`` if it has none. Raises Unavailable."""
+        found = self._directory.look_up(Login(login))
+        if found is not None and not isinstance(found, Principal):
+            found = await found
+        if found is None:
+            raise Unavailable("verified and not listed: the directory is changing")
+        return found.domain
 
     def _known_blocks(self) -> Blocklist:
         if self._blocks is None:

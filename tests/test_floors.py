@@ -30,7 +30,7 @@ FLOORS = {
         0: "wire",
         1: "author header judgement replies session submitter tables",
         2: "keys settings",
-        3: "journal judge refunds server service",
+        3: "journal judge legacy refunds server service",
         4: "__main__",
     },
     "directory": {

@@ -12,10 +12,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from tests.lab.cast import Line
 from tests.lab.client import FRIEND, Client, compose, token
 from tests.lab.evidence import delivered, used
-from tests.lab.lab import SIDECARS, Lab
-from tests.lab.story import BOB, Line
+from tests.lab.lab import Lab
+from tests.lab.running import SIDECARS
+from tests.lab.story import BOB
 
 PATIENCE = 60.0
 

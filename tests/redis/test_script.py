@@ -24,7 +24,8 @@ class Runner:
         self.sha = self.client.script_load(SCRIPT)
         self.meta = f"{prefix}meta"
 
-    def run(self, now: float, *verb: bytes, sweep: int = 1000):
+    def run(self, now: float, *verb, sweep: int = 1000):
+        verb = [word if isinstance(word, bytes) else word() for word in verb]
         _at, answer = self.client.evalsha(self.sha, 1, self.meta, repr(now), sweep, *verb)
         assert not (isinstance(answer, bytes) and answer.startswith(b"!")), answer
         return answer
@@ -67,9 +68,12 @@ class ScriptAgainstModel(BookAgainstModel):
     def _refund(self, mta, queue_id, subject):
         return self.runner.run(self.now, *script.refund(mta, queue_id, subject)) == b"1"
 
-    def _record(self, mta, queue_id):
-        answer = self.runner.run(self.now, *script.record(mta, queue_id))
+    def _take_up(self, mta, queue_id):
+        answer = self.runner.run(self.now, *script.take_up(mta, queue_id))
         return Submission(*map(script.read, answer)) if answer else None
+
+    def _refund_untaken(self, mta, older_than):
+        return int(self.runner.run(self.now, *script.refund_untaken(mta, lambda: older_than)))
 
     def _reset(self, subject, author, reason):
         return int(self.runner.run(self.now, *script.reset(subject, author, reason)))
@@ -107,7 +111,7 @@ def test_nothing_leaks_every_key_has_an_end_but_the_few_that_are_the_ledgers_own
     runner.run(1.8e9, *script.reset("login:bob", "root", "x"))
     prefix = runner.meta[: -len("meta")]
     lasting = {key for key in runner.client.scan_iter(f"{prefix}*") if runner.client.ttl(key) == -1}
-    assert lasting == {f"{prefix}{name}".encode() for name in ("meta", "due", "audit")}
+    assert lasting == {f"{prefix}{name}".encode() for name in ("meta", "due", "audit", "n:mx1")}
     runner.run(1.8e9 + 3600, *script.look(b"e"))
     runner.run(1.8e9 + 3600 + 86400, *script.look(b"e"))
     assert runner.client.zcard(f"{prefix}due") == 0
