@@ -27,11 +27,13 @@ DONE, NO, USAGE, UNAVAILABLE = 0, 1, 2, 75
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a command has to say: its exit code, and the same for people (`lines`) and programs (`value`)."""
+    """What a command has to say: its exit code, and the same for people (`lines`) and programs (`value`).
+    `notes` are what to look at besides; they go to standard error."""
 
     status: int
     value: object
     lines: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 class Refused(Exception):
@@ -56,6 +58,8 @@ def answer(options: Any, work: Callable[[Settings], Answer]) -> int:
     except Unavailable as error:
         return _complain(f"submitward {options.command}: the ledger is unavailable: {error}", UNAVAILABLE)
     print(json.dumps(told.value, indent=2) if options.json else "\n".join(told.lines))
+    for note in told.notes:
+        print(f"submitward {options.command}: {note}", file=sys.stderr)
     return told.status
 
 

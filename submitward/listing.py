@@ -1,21 +1,40 @@
-"""Whom the directory lists now: the principal that a target names.
+"""Whom the directory lists now: the principal that a target names, and what to say when there is none.
 
 Knows how a target finds its principal. Must not know what is done to it.
 """
 
 from __future__ import annotations
 
+from difflib import get_close_matches
+
 from directory.identity import Principal
 from directory.settings import read_directory
 from policyd.settings import Settings
 
-
-def listed(settings: Settings, subject: str) -> Principal | None:
-    """The principal that `subject` names, a certificate by any of its fingerprints. Raises SettingsError."""
-    principals = read_directory(settings.directory).principals
-    return next((principal for principal in principals if subject in names(principal)), None)
+Principals = tuple[Principal, ...]
 
 
-def names(principal: Principal) -> tuple[str, ...]:
-    """The subjects that name a principal, its own first."""
+def read(settings: Settings) -> Principals:
+    """Everybody whom the directory lists. Raises SettingsError with every mistake in it."""
+    return read_directory(settings.directory).principals
+
+
+def find(principals: Principals, subject: str) -> Principal | None:
+    """The principal that `subject` names, a certificate by any of its fingerprints."""
+    return next((principal for principal in principals if subject in _names(principal)), None)
+
+
+def unlisted(principals: Principals, subject: str) -> str:
+    """What to tell of a subject (a domain too) that nobody has; ``""`` when somebody has it."""
+    known = {name for principal in principals for name in _names(principal)}
+    known |= {f"domain:{principal.domain}" for principal in principals if principal.domain}
+    if subject in known:
+        return ""
+    kind, _, name = subject.partition(":")
+    alike = [one.removeprefix(f"{kind}:") for one in known if one.startswith(f"{kind}:")]
+    near = get_close_matches(name, alike, 1) if kind in ("login", "domain") else []
+    return f"the directory lists no {kind} {name}{f' (did you mean {near[0]}?)' if near else ''}"
+
+
+def _names(principal: Principal) -> tuple[str, ...]:
     return (principal.subject, *(f"certificate:{fingerprint}" for fingerprint in principal.fingerprints))

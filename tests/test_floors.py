@@ -44,7 +44,7 @@ FLOORS = {
         " sqlite tally transaction",
     },
     "sidecar": {
-        2: "binding daemon document endpoints gate host inheritance lines listen log metrics notify"
+        2: "binding daemon document endpoints exchange gate host inheritance lines listen log metrics notify"
         " problems quantities reference scalars secret settings",
     },
 }

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import signal
 import sys
 import threading
@@ -144,7 +145,7 @@ def _stop(number: int, frame: FrameType | None) -> NoReturn:
 
 def _hold_leash() -> None:
     """Under sudo, script/demo can't signal us: it holds our standard input and lets go of it instead."""
-    while sys.stdin.buffer.read(1):
+    while os.read(0, 1):  # not through sys.stdin, whose lock would still be held when the program ends
         pass
     signal.raise_signal(signal.SIGTERM)
 

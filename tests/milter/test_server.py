@@ -9,7 +9,7 @@ from twisted.internet import reactor
 from milter.refunds import WAIT
 from milter.wire import PACKET_MAX, Packet, encode
 from sidecar.settings import SettingsError
-from tests.milter.stage import OFFER, Broken, stage
+from tests.milter.stage import OFFER, Broken, Stage, stage
 
 CONTINUE = Packet(b"c")
 OWN = ("From", " Alice <alice@example.org>")
@@ -273,20 +273,66 @@ async def test_a_ledger_that_never_answers_defers_within_the_deadline() -> None:
         assert await other.hear(reactor) == CONTINUE
 
 
+def rename(set_up: Stage, old: str, new: str) -> None:
+    text = set_up.config.read_text("utf-8")
+    set_up.config.write_text(text.replace(old, new), encoding="utf-8")
+    set_up.service.reload()
+
+
+async def until(set_up: Stage, text: str) -> None:
+    """Wait until the log holds `text`."""
+    while text not in set_up.out.getvalue():
+        await set_up.pause(0.05)
+
+
 @pytest_twisted.ensureDeferred
 async def test_a_directory_that_is_away_defers() -> None:
-    async with stage(reactor) as set_up:
-        (set_up.home / "gone.yaml").write_text("logins: [", encoding="utf-8")
-        set_up.config.write_text(
-            set_up.config.read_text("utf-8").replace("directory.yaml", "gone.yaml"), encoding="utf-8"
-        )
+    async with stage(reactor, directory="gone.yaml") as set_up:
         await set_up.record()
-        set_up.service.reload()
         mta = await set_up.greeted()
         assert says(await mta.send(reactor, OWN)).startswith("451 4.3.0")
         assert "reason=directory_unavailable" in set_up.line()
         assert set_up.service.state().startswith("degraded")
         assert set_up.service.healthy()
+        rename(set_up, "gone.yaml", "directory.yaml")
+        await until(set_up, "the new directory serves")
+        mta.say(Packet(b"A"))
+        await set_up.record("B")
+        assert await mta.send(reactor, OWN, queue_id="B") == CONTINUE
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_reload_to_stores_that_cannot_serve_keeps_the_old_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sidecar.exchange.PATIENCE", 0.3)
+    async with stage(reactor) as set_up:
+        mta = await set_up.greeted()
+        rename(set_up, "directory.yaml", "gone.yaml")
+        rename(set_up, "ledger.sqlite", "no/such/ledger")
+        for queue_id in ("A", "B"):  # before they are given up, and after
+            await set_up.record(queue_id)
+            assert await mta.send(reactor, OWN, queue_id=queue_id) == CONTINUE
+            mta.say(Packet(b"A"))
+            await set_up.record(f"{queue_id}2")
+            assert says(await mta.send(reactor, FOREIGN, queue_id=f"{queue_id}2")).startswith("550 5.7.1")
+            mta.say(Packet(b"A"))
+            await until(set_up, "the new directory is unavailable; the old one goes on serving")
+            await until(set_up, "the new ledger is unavailable; the old one goes on serving")
+        assert await set_up.used() == 2
+        assert set_up.out.getvalue().count("refund=done") == 2
+        assert set_up.service.state() == "ok"
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_reload_opens_another_ledger_and_takes_it_when_it_serves() -> None:
+    async with stage(reactor) as set_up:
+        mta = await set_up.greeted()
+        rename(set_up, "ledger.sqlite", "other.sqlite")
+        await until(set_up, "the new ledger serves")
+        await set_up.record()
+        assert await mta.send(reactor, OWN) == CONTINUE
+        assert (set_up.home / "other.sqlite").exists()
 
 
 @pytest.mark.parametrize("how", ["fail", "hang"])

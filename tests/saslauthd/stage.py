@@ -85,6 +85,7 @@ class Ledger:
         self._blocks = blocks
         self._changed: list[Callable[..., None]] = []
         self.stopped = False
+        self.is_away = False
 
     def start(self) -> None:
         pass
@@ -94,7 +95,7 @@ class Ledger:
         return succeed(None)
 
     def state(self) -> str:
-        return "ok"
+        return "unavailable" if self.is_away else "ok"
 
     def watch(self, changed: Callable[..., None]) -> None:
         self._changed.append(changed)

@@ -226,6 +226,40 @@ async def test_after_reload_the_old_blocks_hold_until_the_new_ledger_tells_its_o
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_new_ledger_that_is_away_leaves_the_blocks_of_the_old_one_alive():
+    async with stage(reactor) as set_up:
+        old, set_up.ledger = set_up.ledger, Ledger((block("login:bob", "login"),))
+        set_up.ledger.is_away = True
+        elsewhere = LedgerSettings(sqlite=SqliteSettings(path=Path("/elsewhere")))
+        set_up.settings = dataclasses.replace(set_up.settings, ledger=elsewhere)
+        set_up.service.reload()
+        client = await set_up.greeted()
+        for told, answer in ((), OK), ((block("login:alice", "login"),), NO), ((), OK):
+            old.tell(*told)
+            client.send(plain(1))
+            assert await client.line() == answer
+        assert not old.stopped
+        set_up.ledger.is_away = False
+        await until(lambda: old.stopped)
+        set_up.ledger.tell(block("login:alice", "login"))
+        client.send(plain(1))
+        assert await client.line() == NO
+
+
+@pytest_twisted.ensureDeferred
+async def test_drain_lets_go_of_a_ledger_that_was_on_its_way():
+    async with stage(reactor) as set_up:
+        old, set_up.ledger = set_up.ledger, Ledger()
+        set_up.ledger.is_away = True
+        elsewhere = LedgerSettings(sqlite=SqliteSettings(path=Path("/elsewhere")))
+        set_up.settings = dataclasses.replace(set_up.settings, ledger=elsewhere)
+        set_up.service.reload()
+        await set_up.service.drain()
+        assert old.stopped
+        assert set_up.ledger.stopped
+
+
+@pytest_twisted.ensureDeferred
 async def test_reload_changes_the_rules_of_open_connections_and_the_greeting_of_new_ones():
     async with stage(reactor) as set_up:
         client = await set_up.greeted()

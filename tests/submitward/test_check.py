@@ -450,6 +450,24 @@ def test_a_broken_directory_is_an_error_that_names_the_line(
     assert any("directory.yaml:2:" in f.text for f in told(capsys) if f.level == "error")
 
 
+def test_a_plan_that_the_settings_lack_is_an_error_that_names_the_nearest(
+    site: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (site / "directory.yaml").write_text(
+        "logins:\n"
+        "  zoe: {plan: defalt, mailboxes: [zoe@example.org]}\n"
+        "  yan: {plan: defalt}\n"
+        "  xia: {plan: vip}\n"
+        "  wim: {}\n"
+    )
+    assert check(site, "--json") == 1
+    typo, other = (f for f in told(capsys) if f.level == "error")
+    assert typo.text.startswith("login:zoe and 1 more: the settings have no plan 'defalt'")
+    assert typo.mend.startswith("did you mean default?")
+    assert other.text.startswith("login:xia: the settings have no plan 'vip'")
+    assert other.mend == "add it under plans, which has: default"
+
+
 def test_a_ledger_that_is_none_exits_75(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (site / "ledger.sqlite").write_bytes(b"this is not a database, and long enough to be taken for one" * 40)
     assert check(site, "--json") == 75
