@@ -44,8 +44,8 @@ FLOORS = {
         " sqlite tally transaction",
     },
     "sidecar": {
-        2: "binding daemon document endpoints exchange gate host inheritance lines listen log metrics notify"
-        " problems quantities reference scalars secret settings",
+        2: "binding daemon document ending endpoints exchange gate host inheritance lines listen log metrics"
+        " notify problems quantities reference scalars secret settings",
     },
 }
 #: The operator's command is a door: all of it is floor 4.
