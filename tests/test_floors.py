@@ -40,8 +40,9 @@ FLOORS = {
         " nodes once passwords searches servers sessions settings",
     },
     "ledger": {
-        1: "blocks charges counters limits model rows",
-        2: "book bookfile clerk clock register schema settings sqlite tally transaction",
+        1: "blocks charges counters limits model rows script tombstones",
+        2: "book bookfile clerk clock copies desk fallback redis register runner schema settings shared"
+        " sqlite tally transaction",
     },
     "sidecar": {
         2: "binding daemon document ending endpoints exchange gate host inheritance lines listen log metrics"
@@ -98,6 +99,7 @@ CLOCKS = {"now", "utcnow", "today"}
 
 #: Each of these is named by one module only, so that it can be replaced.
 ONE_PLACE = {
+    "redis": "ledger.redis",
     "sqlite3": "ledger.bookfile",
     "argon2": "directory.passwords",
     "prometheus_client": "sidecar.metrics",
