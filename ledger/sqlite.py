@@ -6,7 +6,6 @@ is the clerk's thread's alone, nor know what a verb means.
 
 from __future__ import annotations
 
-import secrets
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +21,8 @@ from ledger.clerk import Clerk, Report, State
 from ledger.clock import HostClock
 from ledger.limits import Limit, Standing
 from ledger.marks import Mark, Pair, Seen
+from ledger.rows import Outstanding
+from ledger.tombstones import Tombstone
 
 T = TypeVar("T")
 Changed = Callable[[int, tuple[Block, ...]], None]
@@ -101,10 +102,10 @@ class SqliteLedger:
         return self._ask(lambda book: book.marks.names(key))
 
     def secret(self, name: str) -> Deferred[bytes]:
-        return self._ask(lambda book: book.marks.secret(name, lambda: secrets.token_bytes(32)))
+        return self._ask(lambda book: book.secret(name))
 
     def app_passwords(self, login: str) -> Deferred[tuple[AppPassword, ...]]:
-        return self._ask(lambda book: book.app_passwords.of(login))
+        return self._ask(lambda book: book.app_passwords_of(login))
 
     def keep_app_password(self, one: AppPassword, author: str) -> Deferred[bool]:
         return self._ask(lambda book: book.keep_app_password(one, author))
@@ -114,6 +115,22 @@ class SqliteLedger:
 
     def use_app_password(self, login: str, id: str, address: str) -> Deferred[None]:
         return self._ask(lambda book: book.app_passwords.use(login, id, address))
+
+    def outstanding(self, most: int) -> Deferred[list[Outstanding]]:
+        """See `book.Book.outstanding`."""
+        return self._ask(lambda book: book.outstanding(most))
+
+    def forget(self, charge: ChargeId) -> Deferred[None]:
+        """See `book.Book.forget`."""
+        return self._ask(lambda book: book.forget(charge))
+
+    def history(self) -> Deferred[tuple[Tombstone, ...]]:
+        """See `book.Book.history`."""
+        return self._ask(lambda book: book.history())
+
+    def merge(self, copies: tuple[Tombstone, ...]) -> Deferred[int]:
+        """See `book.Book.merge`."""
+        return self._ask(lambda book: book.merge(copies))
 
     def watch(self, changed: Changed) -> None:
         self._watchers.append(changed)

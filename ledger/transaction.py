@@ -7,17 +7,22 @@ charge is.
 from __future__ import annotations
 
 from collections.abc import Callable
+from secrets import token_bytes
 
 from ledger.app_password_rows import AppPasswordRows
 from ledger.app_passwords import AppPassword
 from ledger.blocks import Block
 from ledger.clock import Time
 from ledger.mark_rows import MarkRows
-from ledger.marks import Mark
+from ledger.marks import Mark, Pair
 from ledger.register import Register
+from ledger.rows import FIELDS, Outstanding, outstanding
 from ledger.schema import Connection
 from ledger.tally import Tally
+from ledger.tombstones import Tombstone
 
+_OUTSTANDING = f"SELECT {FIELDS}, mta, instance, queue_id FROM charges WHERE state <= ? ORDER BY id LIMIT ?"  # noqa: S608
+_CHARGED = 1  # reserved is 0, settled 1
 _META = "SELECT generation, era, booted, shift FROM meta"
 
 
@@ -80,10 +85,34 @@ class Transaction:
         self._moved = self._moved or revoked
         return revoked
 
-    def announce(self, marks: tuple[Mark, ...]) -> None:
-        """Note marks and move the generation, so that others look."""
-        self.marks.note(marks)
+    def secret(self, name: str) -> bytes:
+        """See `charges.Ledger.secret`."""
+        return self.marks.secret(name, lambda: token_bytes(32))
+
+    def app_passwords_of(self, login: str) -> tuple[AppPassword, ...]:
+        """See `charges.Ledger.app_passwords`."""
+        return self.app_passwords.of(login)
+
+    def announce(self, mark: Mark, dropped: tuple[Pair, ...]) -> None:
+        """Note a mark, drop others, and move the generation, so that everybody looks."""
+        self.marks.drop(dropped)
+        self.marks.note((mark,))
         self._moved = True
+
+    def outstanding(self, most: int) -> list[Outstanding]:
+        """The oldest charges that are reserved or settled (the last value says which)."""
+        rows = self._execute(_OUTSTANDING, (_CHARGED, most)).fetchall()
+        return [outstanding(row, row[1] == _CHARGED) for row in rows]
+
+    def history(self) -> tuple[Tombstone, ...]:
+        """Every block with its tombstone: this node's copy."""
+        return self.register.history()
+
+    def merge(self, copies: tuple[Tombstone, ...]) -> int:
+        """Take over another node's copies; how many were news."""
+        news = sum(map(self.register.merge, copies))
+        self._moved = self._moved or news > 0
+        return news
 
     def commit(self) -> None:
         """Make all verbs since `begin` last."""

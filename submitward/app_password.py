@@ -64,7 +64,7 @@ def add(settings: Settings, options: argparse.Namespace) -> Answer:
     secret = secrets.token_bytes(SECRET_OCTETS)
     end = None if options.span is None else time.time() + options.span
     with the_book(settings) as book:
-        key = book.marks.secret("app-passwords", lambda: secrets.token_bytes(32))
+        key = book.secret("app-passwords")
         kept = False
         while not kept:
             id = "".join(secrets.choice(ID_LETTERS) for _ in range(ID_LENGTH))
@@ -87,7 +87,7 @@ def add(settings: Settings, options: argparse.Namespace) -> Answer:
 def listed(settings: Settings, options: argparse.Namespace) -> Answer:
     """Every app password of the login."""
     with the_book(settings) as book:
-        kept = book.app_passwords.of(options.login)
+        kept = book.app_passwords_of(options.login)
     now = time.time()
     lines = [f"{options.login}: {len(kept)} app password{'' if len(kept) == 1 else 's'}"]
     lines += [f"  {in_words(one, now)}" for one in kept]

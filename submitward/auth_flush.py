@@ -10,7 +10,7 @@ import secrets
 
 from policyd.settings import Settings
 from saslauthd import guard
-from submitward.bookkeeping import DONE, Answer, answer, author, the_book
+from submitward.bookkeeping import DONE, Answer, answer, the_book
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,10 +28,8 @@ def flush(options: argparse.Namespace, login: str) -> int:
 
     def work(settings: Settings) -> Answer:
         with the_book(settings) as book:
-            if options.failures:
-                book.marks.drop(guard.forgotten(login))
-            book.announce((guard.flush(login, secrets.token_hex(4)),))
-            book.register.note(author(), "auth flush", f"login:{login}", "", "")
+            dropped = guard.forgotten(login) if options.failures else ()
+            book.announce(guard.flush(login, secrets.token_hex(4)), dropped)
         line = f"{login}: every saslauthd forgets its credentials now"
         return Answer(DONE, {"login": login, "failures": options.failures}, (line,))
 

@@ -10,14 +10,15 @@ import os
 import pwd
 import sys
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from ledger.book import Book
 from ledger.bookfile import open_book
 from ledger.charges import Unavailable
+from ledger.desk import Desk, open_desk
 from policyd.settings import Settings, load_settings
 from sidecar.settings import SettingsError
 
@@ -62,9 +63,18 @@ def answer(options: Any, work: Callable[[Settings], Answer]) -> int:
     return told.status
 
 
-def the_book(settings: Settings) -> AbstractContextManager[Book]:
-    """The ledger's book within one transaction, which other processes wait for. Raises Unavailable."""
-    return open_book(settings.ledger.sqlite.path)
+@contextmanager
+def the_book(settings: Settings) -> Iterator[Book | Desk]:
+    """The ledger within one transaction of this host's file, which other processes wait for. Raises
+    Unavailable."""
+    if settings.ledger.kind == "sqlite":
+        with open_book(settings.ledger.sqlite.path) as book:
+            yield book
+        return
+    with open_desk(settings.ledger) as desk:
+        if desk.away:
+            print(f"{desk.away}. This host's own blocks are used, and published later.", file=sys.stderr)
+        yield desk
 
 
 def author() -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 from directory.file import read_file
 from ledger.bookfile import open_book
 from ledger.charges import Unavailable
+from ledger.desk import open_desk
 from sidecar.listen import Listener
 from sidecar.settings import SettingsError, digest
 from submitward import attachments, postconf, wiring
@@ -96,6 +97,9 @@ def _no_plan(file: str, plan: str, subjects: list[str], settings: Settings) -> F
     )
 
 
+OPENS = "the ledger opens"
+
+
 def look_at_ledger(settings: Settings) -> Finding:
     """Whether the ledger opens. One that is not there yet is not made here: it would belong to us."""
     file = settings.ledger.sqlite.path
@@ -106,7 +110,20 @@ def look_at_ledger(settings: Settings) -> Finding:
             pass
     except Unavailable as error:
         return Finding("unavailable", str(file), str(error))
-    return Finding("ok", str(file), "the ledger opens")
+    return look_at_redis(settings) if settings.ledger.kind == "redis" else Finding("ok", str(file), OPENS)
+
+
+def look_at_redis(settings: Settings) -> Finding:
+    """Whether Redis serves, and is one that limits can be kept in."""
+    redis = settings.ledger.redis
+    place = ", ".join(redis.sentinel.servers) or redis.url
+    try:
+        with open_desk(settings.ledger) as desk:
+            if desk.away:
+                return Finding("unavailable", place, desk.away)
+    except Unavailable as error:
+        return Finding("unavailable", place, str(error))
+    return Finding("ok", place, OPENS)
 
 
 def look_at_sockets(settings: Settings, user: str) -> Iterator[Finding]:

@@ -1,6 +1,6 @@
 """Programs of Debian packages that cannot be installed beside Postfix, or need not be: unpacked only.
 
-Knows where they are kept (~/.cache/submitward), and that the first use downloads them. Must not know what runs.
+Knows where they are kept (~/.cache/submitward), which the first use fills. Must not know what is run.
 """
 
 import os

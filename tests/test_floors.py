@@ -40,9 +40,10 @@ FLOORS = {
         " nodes once passwords searches servers sessions settings",
     },
     "ledger": {
-        1: "app_passwords blocks charges counters limits marks model model_auth rows",
-        2: "app_password_rows book bookfile clerk clock mark_rows register"
-        " schema settings sqlite tally transaction",
+        1: "app_passwords auth_script blocks charges counters limits marks model model_auth rows script"
+        " tombstones",
+        2: "app_password_rows book bookfile clerk clock copies desk fallback mark_rows redis register runner"
+        " schema settings shared shared_auth sqlite tally transaction",
     },
     "sidecar": {
         2: "binding daemon document ending endpoints exchange gate host inheritance lines listen log metrics"
@@ -101,6 +102,7 @@ MAY_WAIT = {"ledger.model", "ledger.model_auth"}
 
 #: Each of these is named by one module only, so that it can be replaced.
 ONE_PLACE = {
+    "redis": "ledger.redis",
     "sqlite3": "ledger.bookfile",
     "argon2": "directory.passwords",
     "prometheus_client": "sidecar.metrics",

@@ -6,7 +6,7 @@ import pytest
 import pytest_twisted
 from twisted.internet import reactor
 
-from ledger import schema
+from ledger import auth_script, schema
 from ledger.app_passwords import (
     AppPassword,
     digest_of,
@@ -29,7 +29,7 @@ def clock():
 
 
 #: A store joins by its name here.
-@pytest_twisted.async_yield_fixture(params=["model", "sqlite"])
+@pytest_twisted.async_yield_fixture(params=["model", "sqlite", "redis"])
 async def ledger(request, clock, tmp_path):
     store = STORES[request.param](clock, tmp_path)
     store.start()
@@ -94,6 +94,12 @@ async def test_a_secret_is_made_once(ledger):
     one = await ledger.secret("guard")
     assert len(one) == 32
     assert await ledger.secret("guard") == one != await ledger.secret("other")
+
+
+def test_a_secret_of_a_shared_ledger_may_begin_with_any_octet():
+    for octet in range(256):
+        answer = b"=" + bytes([octet]) * 32
+        assert auth_script.read_secret(answer) == answer[1:]
 
 
 @pytest_twisted.ensureDeferred

@@ -1,4 +1,4 @@
-"""Attacks on two mail hosts that share a ledger, with a real slapd behind them that locks at five failures.
+"""Attacks on two processes or hosts that share a ledger; behind them a real slapd that locks at five.
 
 An attack is a line of the table: who is tried, with what, from where. To add one, add a line. Each is shown
 what no attack may reach: the directory sees no more wrong passwords of a login than the budget, nobody is
@@ -21,10 +21,11 @@ from twisted.internet.defer import DeferredSemaphore, ensureDeferred
 
 from directory.cache import CacheSettings
 from directory.ldap_directory import LdapDirectory
-from ledger.sqlite import SqliteLedger
+from ledger.settings import LedgerSettings, RedisSettings, SqliteSettings, open_ledger
 from saslauthd.settings import AuthCacheSettings, AuthSettings, GuardSettings
 from tests.ldap.house import READING, Lines, settings_for
 from tests.ldap.slapd import Slapd, dn_of, password, user
+from tests.redis.server import running
 from tests.saslauthd.stage import stage
 
 BUDGET = 4  # slapd locks at 5, and counts until a success
@@ -114,13 +115,20 @@ class House:
 
 
 @asynccontextmanager
-async def house():
+async def house(kind):
     place = Path(tempfile.mkdtemp(prefix="sw", dir="/var/tmp"))
     slapd = Slapd(place / "slapd", None, certificate="", stats=True).make().start()
     slapd.add_groups()
     auth = AuthSettings(guard=GUARD, cache=AuthCacheSettings(failures=0.0))
     try:
-        async with host(place, slapd, auth) as one, host(place, slapd, auth) as other:
+        redis = running()
+        shared = RedisSettings(f"unix://{redis.socket}", prefix=redis.prefix())
+        # one file for both is two processes of one host; with Redis each host has its own
+        names = ("one", "other") if kind == "redis" else ("one", "one")
+        ledgers = [
+            LedgerSettings(kind, SqliteSettings(place / f"{name}.sqlite"), redis=shared) for name in names
+        ]
+        async with host(ledgers[0], slapd, auth) as one, host(ledgers[1], slapd, auth) as other:
             yield House(slapd, (one, other))
     finally:
         slapd.stop()
@@ -128,11 +136,11 @@ async def house():
 
 
 @asynccontextmanager
-async def host(place, slapd, auth):
+async def host(settings, slapd, auth):
     ldap = settings_for(slapd.url)
     lines = Lines()
     directory = LdapDirectory(ldap, READING, CacheSettings(), reactor=reactor, log=lines)
-    ledger = SqliteLedger(place / "ledger.sqlite", reactor=reactor, log=lines)
+    ledger = open_ledger(settings, reactor=reactor, log=lines)
     async with stage(reactor, ledger, directory=directory, auth=auth) as set_up:
         try:
             yield set_up
@@ -140,11 +148,12 @@ async def host(place, slapd, auth):
             await set_up.service.drain()
 
 
+@pytest.mark.parametrize("kind", ["sqlite", "redis"])
 @pytest.mark.parametrize("name", ATTACKS)
 @pytest.mark.timeout(120)
 @pytest_twisted.ensureDeferred
-async def test_nobody_is_locked_and_the_owner_gets_in(name):
-    async with house() as there:
+async def test_nobody_is_locked_and_the_owner_gets_in(name, kind):
+    async with house(kind) as there:
         for owner in OWNERS:
             assert await there.ask(owner, "right", HOME) == "OK"
         attempts = ATTACKS[name]
