@@ -22,7 +22,8 @@ from directory.identity import Unavailable as DirectoryUnavailable
 from ledger.charges import Ledger
 from ledger.charges import Unavailable as LedgerUnavailable
 from milter import replies
-from milter.judgement import Rules, SigningDomain, Verdict, decide, defer, refuse
+from milter.judgement import Rules, Signing, Verdict, decide, defer, overrule, refuse
+from milter.keys import Keys
 from milter.refunds import WAIT, Refund, Refunds
 from milter.session import Message
 from milter.submitter import Claim, Doubt, Inquiry, Nobody, agreed, by_macros, by_record, claim, payer
@@ -52,7 +53,7 @@ class Judge:
         rules: Rules,
         directory: Directory,
         ledger: Ledger,
-        keys: SigningDomain | None,
+        keys: Keys | None,
         *,
         reactor: Any,
         log: Any,
@@ -83,6 +84,12 @@ class Judge:
         found.addErrback(self._cannot_know, case)
         return found.addCallback(lambda verdict: Deferred.fromCoroutine(self._settle(case, verdict, rules)))
 
+    def overrule(self, case: Case, verdict: Verdict) -> Deferred[tuple[Case, Verdict]]:
+        """The body has a line that is too long: the verdict on a message that had passed. Never fails."""
+        other = overrule(verdict, case.incident)
+        settled = Deferred.fromCoroutine(self._settle(case, other, self.rules))
+        return settled.addErrback(lambda failure: (case, self._cannot_know(failure, case)))
+
     async def _find(self, case: Case, rules: Rules) -> Verdict:
         try:
             inquiry = await self._inquire(case, rules)
@@ -90,7 +97,16 @@ class Judge:
         except Nobody:
             return refuse("no_principal", replies.no_principal(rules.contact, case.incident))
         case.subject = principal.subject
-        return decide(case.message.header, principal, rules, self.keys, case.incident)
+        return decide(case.message, principal, rules, await self._tables(), case.incident)
+
+    async def _tables(self) -> Signing:
+        keys = self.keys
+        if keys is None:
+            return None
+        looking = keys.refresh(self._reactor)
+        if looking is not None:
+            await looking
+        return keys.tables
 
     async def _inquire(self, case: Case, rules: Rules) -> Inquiry:
         if not rules.by_record:

@@ -19,6 +19,7 @@ from milter.journal import Counters
 from milter.judge import Case, Judge
 from milter.judgement import Verdict
 from milter.session import Answer, End, Message, Session
+from milter.session import Judge as Question
 from milter.wire import CONTINUE, Packet, Reader, Violation
 
 STALLED = 10.0  # seconds for the rest of a packet to come, or for the peer to read its answers
@@ -33,7 +34,8 @@ class MilterProtocol(Protocol):
     def __init__(self, factory: MilterFactory) -> None:
         self.factory: MilterFactory = factory
         self._reader = Reader()
-        self._session = Session()
+        self._session = Session(body=factory.looks_at_body)
+        self._passed: tuple[Case, Verdict] | None = None
         self._timer: Any = None
         self._judging = False
         self._working = False
@@ -85,8 +87,10 @@ class MilterProtocol(Protocol):
             self._send(step.data)
         elif isinstance(step, End):
             self._close()
-        else:
+        elif isinstance(step, Question):
             self._judge(step.message)
+        else:
+            self._overrule()
         if self.factory.leaving:
             self.leave()
 
@@ -96,16 +100,28 @@ class MilterProtocol(Protocol):
         if mode == "off":
             self._send(self._session.judged(CONTINUE).data)
             return
-        self._judging = True
+        self._judging, self._passed = True, None
         judged = judge.judge(message, self.factory.mta)
         judged.addCallback(self._judged, mode == "observe", began)
+        judged.addErrback(self._broken)
+
+    def _overrule(self) -> None:
+        """The body of a message that has passed cannot pass."""
+        judge, began = self.factory.judge, perf_counter()
+        if self._passed is None or judge.rules.mode == "off" or judge.rules.long_lines:
+            self._send(self._session.judged(CONTINUE).data)
+            return
+        self._judging = True
+        judged = judge.overrule(*self._passed)
+        judged.addCallback(self._judged, judge.rules.mode == "observe", began)
         judged.addErrback(self._broken)
 
     def _judged(self, result: tuple[Case, Verdict], observed: bool, began: float) -> None:
         self._judging = False
         case, verdict = result
-        answer = self._session.judged(CONTINUE if observed else verdict.reply)
-        self._send(answer.data)
+        self._passed = result if verdict.outcome == "pass" else None
+        reply, edits = (CONTINUE, b"") if observed else (verdict.reply, verdict.edits)
+        self._send(self._session.judged(reply, edits).data)
         factory, ms = self.factory, 1000 * (perf_counter() - began)
         journal.write(factory.log, factory.counters, case, verdict, observed=observed, ms=ms)
         self._work()
@@ -205,6 +221,12 @@ class MilterFactory(Factory):
     def buildProtocol(self, addr: IAddress | None) -> Protocol:
         """The protocol of one connection."""
         return MilterProtocol(self)
+
+    @property
+    def looks_at_body(self) -> bool:
+        """Whether the MTA is asked for bodies too."""
+        rules = self.judge.rules
+        return rules.mode != "off" and not rules.long_lines
 
     def left(self, connection: MilterProtocol) -> None:
         """A connection has ended."""
