@@ -95,26 +95,30 @@ class MilterProtocol(Protocol):
             self.leave()
 
     def _judge(self, message: Message) -> None:
-        judge = self.factory.judge
+        judge, mta = self.factory.judge, self.factory.mta
         mode, began = judge.rules.mode, perf_counter()
-        if mode == "off":
-            self._send(self._session.judged(CONTINUE).data)
-            return
         self._judging, self._passed = True, None
-        judged = judge.judge(message, self.factory.mta)
-        judged.addCallback(self._judged, mode == "observe", began)
-        judged.addErrback(self._broken)
+        if mode == "off":
+            done = judge.take_up(message, mta).addCallback(self._unjudged)
+        else:
+            done = judge.judge(message, mta).addCallback(self._judged, mode == "observe", began)
+        done.addErrback(self._broken)
+
+    def _unjudged(self, _: None) -> None:
+        """Nobody asked us to judge."""
+        self._judging = False
+        self._send(self._session.judged(CONTINUE).data)
+        self._work()
 
     def _overrule(self) -> None:
         """The body of a message that has passed cannot pass."""
         judge, began = self.factory.judge, perf_counter()
-        if self._passed is None or judge.rules.mode == "off" or judge.rules.long_lines:
+        if self._passed is None or not self.factory.looks_at_body:
             self._send(self._session.judged(CONTINUE).data)
             return
         self._judging = True
-        judged = judge.overrule(*self._passed)
-        judged.addCallback(self._judged, judge.rules.mode == "observe", began)
-        judged.addErrback(self._broken)
+        done = judge.overrule(*self._passed)
+        done.addCallback(self._judged, judge.rules.mode == "observe", began).addErrback(self._broken)
 
     def _judged(self, result: tuple[Case, Verdict], observed: bool, began: float) -> None:
         self._judging = False
@@ -240,8 +244,7 @@ class MilterFactory(Factory):
         self.leaving = True
         if not self.connections:
             return succeed(None)
-        self._empty = Deferred()
-        result = self._empty
+        self._empty = result = Deferred[None]()
         for connection in tuple(self.connections):
             connection.leave()
         return result

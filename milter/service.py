@@ -21,6 +21,7 @@ from milter.author import parse_mailbox
 from milter.journal import Counters
 from milter.judge import Judge
 from milter.keys import Keys
+from milter.legacy import Legacy
 from milter.server import MilterFactory
 from milter.session import Answer, Session
 from milter.settings import Settings, SignSettings
@@ -55,11 +56,15 @@ class MilterService:
         self._open_ledger = open_ledger
         self._factories: list[tuple[Listener, MilterFactory]] = []
         self._counters = Counters(metrics)
+        self._legacy = Legacy(self._ledger, reactor=reactor, log=log)
         directory = open_directory(settings.directory, reactor=reactor, log=log)
         ledger = open_ledger(settings.ledger, reactor=reactor, log=log)
         self._keys = self._open_keys(settings.sign)
         self.judge = Judge(settings.rules, directory, ledger, self._keys, reactor=reactor, log=log)
         metrics.gauge("milter_refunds_waiting", "Refunds that the ledger has not taken yet.", self._waiting)
+
+    def _ledger(self) -> Ledger:
+        return self.judge.ledger
 
     def _waiting(self) -> float:
         return float(len(self.judge.refunds))
@@ -83,9 +88,15 @@ class MilterService:
         return factory
 
     def start(self) -> None:
-        """Begin to follow directory and ledger, and look at the tables."""
+        """Begin to follow directory and ledger, look at the tables, and settle what a predecessor left.
+
+        To be called before anything is accepted.
+        """
         self.judge.directory.start()
         self.judge.ledger.start()
+        if self.judge.rules.by_record:
+            own = self.settings.mta
+            self._legacy.give_back({listener.mta or own for listener in self.settings.listen.milter})
         self._look()
         self._say_settings()
 
@@ -138,6 +149,7 @@ class MilterService:
         return done.addBoth(lambda _: Deferred.fromCoroutine(self._stop()))
 
     async def _stop(self) -> None:
+        self._legacy.stop()
         self.judge.refunds.stop()
         self.judge.directory.stop()
         await self.judge.ledger.stop()

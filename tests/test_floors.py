@@ -30,7 +30,7 @@ FLOORS = {
         0: "wire",
         1: "author claims header judgement lines replies session submitter tables",
         2: "keys settings",
-        3: "journal judge refunds server service",
+        3: "journal judge legacy refunds server service",
         4: "__main__",
     },
     "directory": {

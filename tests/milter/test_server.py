@@ -228,12 +228,25 @@ async def test_observe_logs_what_would_have_been_and_lets_pass() -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_off_asks_nobody() -> None:
+async def test_off_judges_nothing_and_needs_no_queue_id() -> None:
     async with stage(reactor, author="{mode: off}") as set_up:
-        set_up.service.judge.ledger = Broken(set_up.service.judge.ledger, "fail", "record")
         mta = await set_up.greeted()
+        for queue_id in ("ABC", ""):
+            assert await mta.send(reactor, FOREIGN, queue_id=queue_id) == CONTINUE
+            mta.say(Packet(b"E"))
+            assert await mta.hear(reactor) == CONTINUE
+        assert "event=author" not in set_up.out.getvalue()
+
+
+@pytest.mark.parametrize("how", ["fail", "hang"])
+@pytest_twisted.ensureDeferred
+async def test_off_waits_a_second_at_most_for_a_ledger_that_is_away(how: str) -> None:
+    async with stage(reactor, author="{mode: off}") as set_up:
+        set_up.service.judge.ledger = Broken(set_up.service.judge.ledger, how, "take_up")
+        mta = await set_up.greeted()
+        began = reactor.seconds()
         assert await mta.send(reactor, FOREIGN) == CONTINUE
-        assert set_up.service.judge.ledger.asked == []
+        assert reactor.seconds() - began < WAIT + 0.5
 
 
 # -- trouble
@@ -243,7 +256,7 @@ async def test_off_asks_nobody() -> None:
 async def test_a_ledger_that_is_away_defers() -> None:
     async with stage(reactor) as set_up:
         await set_up.record()
-        set_up.service.judge.ledger = Broken(set_up.service.judge.ledger, "fail", "record")
+        set_up.service.judge.ledger = Broken(set_up.service.judge.ledger, "fail", "take_up")
         mta = await set_up.greeted()
         assert says(await mta.send(reactor, OWN)).startswith("451 4.3.0")
         assert "reason=ledger_unavailable" in set_up.line()
@@ -254,7 +267,7 @@ async def test_a_ledger_that_is_away_defers() -> None:
 async def test_a_ledger_that_never_answers_defers_within_the_deadline() -> None:
     async with stage(reactor) as set_up:
         await set_up.record()
-        set_up.service.judge.ledger = Broken(set_up.service.judge.ledger, "hang", "record")
+        set_up.service.judge.ledger = Broken(set_up.service.judge.ledger, "hang", "take_up")
         mta, other = await set_up.greeted(), await set_up.greeted()
         waiting = mta.send(reactor, OWN)
         began = reactor.seconds()

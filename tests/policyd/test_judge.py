@@ -101,7 +101,7 @@ async def test_the_record_says_who_submits_as_what() -> None:
     async with running() as house:
         connection = Connection(house)
         await connection.ask(**{**DATA, "sender": "BOB@Example.ORG"})
-        record = await house.judge.ledger.record("mx1.example.org", "Q1")
+        record = await house.judge.ledger.take_up("mx1.example.org", "Q1")
         assert (record.principal, record.sender) == ("login:bob", "bob@example.org")
 
 
