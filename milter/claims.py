@@ -18,8 +18,7 @@ _DEPTH = 4  # of comments in comments
 
 RESULTS, SIGNATURE = b"authentication-results", b"dkim-signature"
 NAMES = frozenset((RESULTS, SIGNATURE))
-VALUE_MAX = 4096  # octets that are read; what is longer is taken for the worst
-_DEPTH = 4  # of comments in comments
+CLAIMS_MAX = 100  # such fields in one message
 
 
 class Claim(NamedTuple):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from milter.claims import NAMES, Claim
+from milter.claims import CLAIMS_MAX, NAMES, Claim
 from milter.lines import is_long_field
 
 HEADER_MAX = 256 * 1024  # octets of names and values together; Postfix itself sets no limit on all of them
@@ -41,9 +41,9 @@ _STRANGE = re.compile(rb"[\x00-\x08\x0b-\x1f\x7f]|\n(?![ \t])")
 class Header:
     """What was seen so far.
 
-    `repeated`, `resent`, `strange` (holds octets that stand in no field) and `long` (has a line that is too
-    long) are the first such field's name in lower case. `claims` are the fields by which the client says
-    what is ours to say.
+    `repeated`, `resent`, `strange` (holds octets that stand in no field), `long` (has a line that is too
+    long) and `claimed` (one claim too many) are the first such field's name in lower case. `claims` are the
+    fields by which the client says what is ours to say.
     """
 
     size: int = 0
@@ -53,6 +53,7 @@ class Header:
     resent: bytes = b""
     strange: bytes = b""
     long: bytes = b""
+    claimed: bytes = b""
     seen: set[bytes] = field(default_factory=set)
     claims: list[Claim] = field(default_factory=list)
     counts: dict[bytes, int] = field(default_factory=dict)
@@ -81,6 +82,7 @@ class Header:
         if name in NAMES:
             self.counts[name] = self.counts.get(name, 0) + 1
             self.claims.append(Claim(name, self.counts[name], value))
+            self.claimed = self.claimed or (name if len(self.claims) > CLAIMS_MAX else b"")
         if name not in _JUDGED and not self.strange and _STRANGE.search(value):
             self.strange = name[:40]
         if not self.long and is_long_field(name, value):

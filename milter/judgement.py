@@ -131,6 +131,9 @@ def _look_over(header: Header, rules: Rules, incident: str) -> None:
     if header.strange:
         name = header.strange.decode("ascii", "replace")
         raise _Stop("refuse", "field_control", replies.strange(name, incident), name)
+    if header.claimed:
+        name = header.claimed.decode("ascii")
+        raise _Stop("refuse", "claims", replies.claimed_too_often(name, incident), name)
     if header.long and not rules.long_lines:
         name = header.long.decode("ascii", "replace")
         raise _Stop("refuse", "long_line", replies.long_line(f"field {name}", incident), name)

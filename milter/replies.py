@@ -10,6 +10,7 @@ import re
 
 from directory.identity import Principal
 from milter.author import FIELD_MAX, Fault
+from milter.claims import CLAIMS_MAX
 from milter.header import HEADER_MAX
 from milter.lines import LINE_MAX
 from milter.wire import REPLY_MAX
@@ -123,6 +124,12 @@ def long_line(where: str, incident: str) -> bytes:
 def claimed(field: str, incident: str) -> bytes:
     """A field in which only the relay may speak, where it cannot be removed."""
     return _wrong(f"the field {plain(field, 40)} is not for you to send: remove it", incident)
+
+
+def claimed_too_often(field: str, incident: str) -> bytes:
+    """More fields than any relay on the way adds, each of which might have to be removed."""
+    text = f"there are more than {CLAIMS_MAX} fields like {plain(field, 40)}: remove them"
+    return _wrong(text, incident)
 
 
 def resent(field: str, incident: str) -> bytes:

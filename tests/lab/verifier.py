@@ -19,7 +19,7 @@ class Verifier:
         self.folder = folder
         names = json.loads(lab.places.dns.read_text())
         (folder / "dns").write_text("".join(f"{name} {text}\n" for name, text in names.items()))
-        (folder / "conf").write_text(f"Mode v\nSyslog no\nTestDNSData file:{folder}/dns\n")
+        (folder / "conf").write_text(f"Mode v\nSyslog no\nMaximumHeaders 0\nTestDNSData file:{folder}/dns\n")
 
     def says(self, message: bytes) -> str:
         """What OpenDKIM says of a message: ``… succeeded``, ``… failed: why`` or ``message not signed``."""

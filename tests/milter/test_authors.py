@@ -115,6 +115,7 @@ HEADERS = [
     (OWN + field(b"a\x1b[2Jb", b"Comments"), "RFC 5322 2.2: control characters"),
     (OWN + field(b"a\x07b", b"X-Bell"), "RFC 5322 2.2: control characters"),
     (OWN + field(b"x" * 1000, b"X-Long"), "RFC 5322 2.1.1: lines of 998 octets"),
+    (OWN + field(b"x; y", b"Authentication-Results") * 101, "RFC 8601 1.6: no relay adds a hundred"),
     (b"X-Much: " + b"y" * 900 + b"\r\n" + (b" " + b"z" * 900 + b"\r\n") * 90 + FOREIGN, "RFC 5322 2.1.1"),
 ]
 #: Headers that pass.
@@ -126,6 +127,7 @@ FINE = [
     OWN + b"Received: from a by b; x\r\n" * 3,
     OWN + b"References: <1@a>\r\n" + b"\t<2@a>\r\n" * 90,
     OWN + b"Content-Type: multipart/mixed; boundary=x\r\nMIME-Version: 1.0\r\n",
+    OWN + field(b"x; y", b"Authentication-Results") * 50 + field(b"x", b"DKIM-Signature") * 50,
     OWN + field(b"spf=pass", b"Received-SPF") + field(b"i=1; a=b", b"ARC-Seal"),
 ]
 

@@ -26,6 +26,7 @@ def lines(text: str) -> list[bytes]:
         replies.strange(text, text),
         replies.long_line(text, text),
         replies.claimed(text, text),
+        replies.claimed_too_often(text, text),
         replies.not_owned("Sender", who, text, text, text),
         replies.disabled(who, text, text),
         replies.no_principal(text, text),

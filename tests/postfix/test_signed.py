@@ -15,7 +15,7 @@ import pytest
 from tests.lab import Lab
 from tests.lab.cast import Cast
 from tests.lab.client import FRIEND, Session, compose, token
-from tests.lab.evidence import Delivered, delivered
+from tests.lab.evidence import Delivered, delivered, used
 from tests.lab.story import ALICE
 from tests.lab.verifier import Verifier
 
@@ -60,6 +60,11 @@ def nested() -> bytes:
 
 
 TEXT = b"Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\nMIME-Version: 1.0"
+#: A signature of somebody else, that of a list for instance: it stays.
+OTHERS = (
+    b"DKIM-Signature: v=1; a=rsa-sha256; d=elsewhere.example; s=k; h=from; b=QUJDRA==;"
+    b" bh=47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="
+)
 #: A line here is a test. {token} names the message in the sink.
 MESSAGES: dict[str, bytes] = {
     "plain": plain(b"Hello.\r\n"),
@@ -113,10 +118,16 @@ MESSAGES: dict[str, bytes] = {
     ),
     "a signature that does not parse": plain(b"x\r\n", b"DKIM-Signature: v=1; nonsense"),
     "an empty signature": plain(b"x\r\n", b"DKIM-Signature:"),
+    "a signature with a blank before its colon": plain(b"x\r\n", b"dkim-signature : x"),
+    "a signature that says too little": plain(b"x\r\n", b"DKIM-Signature: v=1; d=evil.example; s=x"),
     "two broken signatures in our name": plain(
         b"x\r\n",
         *[b"DKIM-Signature: v=1; a=rsa-sha256; d=example.org; s=s2026a; h=from; b=AAAA; bh=AAAA"] * 2,
     ),
+    "70 kB of header": plain(b"x\r\n", *[b"X-Much: " + b"y" * 982] * 70),
+    "250 kB of header": plain(b"x\r\n", *[b"X-Much: " + b"y" * 982] * 250),
+    "20000 fields": plain(b"x\r\n", *[b"X-Many: y"] * 20_000),
+    "3000 readers to see": plain(b"x\r\n", b"Cc: " + b",\r\n ".join([b"somebody.else@example.com"] * 3000)),
     "nested": nested(),
     "100 kB": plain(b"0123456789abcdef" * 4 + b"\r\n") + (b"0123456789abcdef" * 4 + b"\r\n") * 1500,
     "25 MB": plain((b"A" * 76 + b"\r\n") * (25_000_000 // 78)),
@@ -165,6 +176,24 @@ def test_what_is_taken_is_signed_as_it_is_delivered(
         assert gains(mail, verifier) == ""
     if name == "results in our name":
         assert b"pass" not in mail.message
+
+
+def test_a_signature_of_somebody_else_stays_between_broken_ones(lab: Lab, bob: Session) -> None:
+    word = token()
+    fields = (b"DKIM-Signature: v=1; a=b", OTHERS, b"DKIM-Signature: y", b"dkim-signature : z")
+    reply = bob.send(BOB, [FRIEND], plain(b"x\r\n", *fields, subject=word.encode()))
+    assert reply.code == 250, str(reply)
+    (mail,) = delivered(lab, word)
+    assert mail.is_aligned
+    assert len(re.findall(rb"(?mi)^dkim-signature", mail.message)) == 2
+    assert OTHERS in mail.message
+
+
+def test_a_header_over_256_kb_is_refused_for_good_and_costs_nothing(lab: Lab, bob: Session) -> None:
+    before = used(lab, "bob")
+    reply = bob.send(BOB, [FRIEND], plain(b"x\r\n", *[b"X-Much: " + b"y" * 982] * 300))
+    assert (reply.code, reply.enhanced) == (550, "5.6.0"), str(reply)
+    assert (used(lab, "bob") - before)["messages"] == 0
 
 
 def test_an_internationalized_message_is_signed(lab: Lab, bob: Session, verifier: Verifier) -> None:
