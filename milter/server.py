@@ -6,23 +6,25 @@ Knows bytes in and out, ordering and bounds. Must not know what is judged or how
 from __future__ import annotations
 
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IAddress, IPushProducer
-from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.interfaces import IPushProducer
+from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from milter import journal
-from milter.journal import Counters
-from milter.judge import Case, Judge
+from milter.judge import Case
 from milter.judgement import Verdict
-from milter.session import Answer, End, Message, Session
+from milter.session import Answer, End, Message, Session, Stage
 from milter.session import Judge as Question
 from milter.wire import CONTINUE, Packet, Reader, Violation
 
-STALLED = 10.0  # seconds for the rest of a packet to come, or for the peer to read its answers
+if TYPE_CHECKING:
+    from milter.connections import MilterFactory
+
+STALLED = 10.0  # seconds for the peer to read its answers, or for the rest of its first packet
+HALF_READ = 3600.0  # seconds for the rest of any other one: the MTA may keep it while it waits for its client
 
 
 @implementer(IPushProducer)
@@ -37,6 +39,7 @@ class MilterProtocol(Protocol):
         self._session = Session(body=factory.looks_at_body)
         self._passed: tuple[Case, Verdict] | None = None
         self._timer: Any = None
+        self._limit = 0.0  # the seconds that it runs
         self._judging = False
         self._working = False
         self._unread = False  # the peer does not read its answers
@@ -74,6 +77,7 @@ class MilterProtocol(Protocol):
                 packet = self._reader.next()
                 if packet is None:
                     break
+                self._leave_timer()
                 self._receive(packet)
         except Violation as wrong:
             self._drop("protocol_error", str(wrong))
@@ -151,20 +155,22 @@ class MilterProtocol(Protocol):
 
     def _watch(self) -> None:
         """A timer runs while a packet is half read or answers are unread, never between packets."""
-        waits = self._unread or not (self._judging or self._reader.is_between_packets)
-        if not waits:
+        limit = STALLED if self._unread or self._session.stage is Stage.NEW else HALF_READ
+        if not self._unread and (self._judging or self._reader.is_between_packets):
+            limit = 0.0
+        if limit != self._limit:
             self._leave_timer()
-        elif self._timer is None:
-            self._timer = self.factory.reactor.callLater(STALLED, self._too_slow)
+            self._limit = limit
+            self._timer = self.factory.reactor.callLater(limit, self._too_slow) if limit else None
 
     def _leave_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-            self._timer = None
+        self._timer, self._limit = None, 0.0
 
     def _too_slow(self) -> None:
         self._timer = None
-        self._note_drop("protocol_error", f"half a packet, or answers unread, for {STALLED:.0f} s")
+        self._note_drop("protocol_error", f"half a packet, or answers unread, for {self._limit:g} s")
         self._gone = True
         self.transport.abortConnection()
 
@@ -202,49 +208,3 @@ class MilterProtocol(Protocol):
 
     def stopProducing(self) -> None:
         """The connection ends; see connectionLost."""
-
-
-class MilterFactory(Factory):
-    """What the connections of one listener share."""
-
-    noisy = False
-
-    def __init__(
-        self, judge: Judge, *, name: str, mta: str, reactor: Any, log: Any, counters: Counters
-    ) -> None:
-        self.judge = judge
-        self.name = name
-        self.mta = mta
-        self.reactor = reactor
-        self.log = log
-        self.counters = counters
-        self.leaving = False
-        self.connections: set[MilterProtocol] = set()
-        self._empty: Deferred[None] | None = None
-
-    def buildProtocol(self, addr: IAddress | None) -> Protocol:
-        """The protocol of one connection."""
-        return MilterProtocol(self)
-
-    @property
-    def looks_at_body(self) -> bool:
-        """Whether the MTA is asked for bodies too."""
-        rules = self.judge.rules
-        return rules.mode != "off" and not rules.long_lines
-
-    def left(self, connection: MilterProtocol) -> None:
-        """A connection has ended."""
-        self.connections.discard(connection)
-        if self._empty is not None and not self.connections:
-            empty, self._empty = self._empty, None
-            empty.callback(None)
-
-    def drain(self) -> Deferred[None]:
-        """Let each connection end its message; fires when the last one has gone."""
-        self.leaving = True
-        if not self.connections:
-            return succeed(None)
-        self._empty = result = Deferred[None]()
-        for connection in tuple(self.connections):
-            connection.leave()
-        return result

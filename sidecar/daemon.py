@@ -18,6 +18,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from sidecar import ending
 from sidecar import metrics as metrics_page
 from sidecar.gate import Gate
 from sidecar.host import check_backlog, raise_descriptors
@@ -30,6 +31,7 @@ from sidecar.settings import SettingsError
 DRAIN = 4.0  # seconds to answer what is in flight
 FLUSH = 0.5  # seconds to send what was answered
 STOP = 5.0  # seconds after SIGTERM at which the process ends, whatever hangs
+PAGE_MOST = 32  # readers of the metrics page at one time
 STATE_EVERY = 1.0  # seconds between two looks at the state
 
 _twisted = Logger()
@@ -71,6 +73,7 @@ def run(
 
     `name` is that of the inherited sockets (LISTEN_FDNAMES) and of the list in `listen`.
     """
+    ending.wait()
     undo = capture_twisted(log)
     most = raise_descriptors(log)
     check_backlog(log)
@@ -83,7 +86,7 @@ def run(
     reactor.callWhenRunning(daemon.begin, metrics_address)
     reactor.run()  # with Twisted's own handlers, whose wake-up descriptor makes ours prompt
     for one in held:
-        one.release()  # a SIGTERM in the very first moment is Twisted's, which does not know of them
+        one.release()  # for an end that nobody asked for
     undo()
     return daemon.status
 
@@ -102,7 +105,7 @@ class _Daemon:
         self._log = log
         self._notifier = Notifier(os.environ)
         self._metrics = metrics
-        self._page: Held | None = None
+        self._page = Gate(reactor, log, PAGE_MOST)
         self._state = ""
         self._stopping = False
         self._reload_failed = metrics.counter("config_reload_failed", "Reloads refused: wrong settings.")
@@ -117,6 +120,7 @@ class _Daemon:
         """Start the service, accept, and say so."""
         signal.signal(signal.SIGTERM, self._on_term)
         signal.signal(signal.SIGINT, self._on_term)
+        ending.resume()
         maybeDeferred(self._open, metrics_address).addErrback(self._cannot_start)
 
     def _open(self, metrics_address: str) -> None:
@@ -147,11 +151,11 @@ class _Daemon:
     def _serve_metrics(self, address: str) -> None:
         """Mail does not wait for its statistics: without the page the sidecar serves all the same."""
         try:
-            self._page = hold(Listener(address))
+            held = hold(Listener(address))
         except ListenError as error:
             self._log.error("metrics", text=str(error))
             return
-        metrics_page.serve(self._reactor, self._page, self._metrics, self._service.state)
+        metrics_page.serve(self._page, held, self._metrics, self._service.state)
 
     def _every(self, seconds: float, function: Callable[[], None]) -> None:
         call = LoopingCall(function)
@@ -211,8 +215,7 @@ class _Daemon:
         self._notifier.send("STOPPING=1")
         self._log.notice("stop", connections=self._gate.open)
         self._gate.close()
-        if self._page is not None:
-            self._page.release()
+        self._page.close()
         draining = maybeDeferred(self._service.drain)
         draining.addTimeout(DRAIN, self._reactor)
         draining.addErrback(lambda failure: _twisted.failure("while draining", failure))

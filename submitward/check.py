@@ -9,14 +9,17 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator
+from difflib import get_close_matches
 from pathlib import Path
 
 from directory.file import read_file
 from ledger.bookfile import open_book
 from ledger.charges import Unavailable
+from ledger.desk import open_desk
 from sidecar.listen import Listener
 from sidecar.settings import SettingsError, digest
 from submitward import attachments, postconf, wiring
+from submitward.check_directory import look_at_ldap
 from submitward.findings import SETTINGS, Finding, exit_status, format_json, format_text
 from submitward.reach import reach
 from submitward.restrictions import locate
@@ -52,7 +55,10 @@ def run(options: argparse.Namespace) -> int:
 def look(settings: Settings, path: str | Path, postfix: str) -> Iterator[Finding]:
     """Every finding, in the order in which things depend on each other."""
     yield Finding("ok", str(path), f"the settings are good (digest {digest(settings)})")
-    yield look_at_directory(settings)
+    if settings.directory.kind == "ldap":
+        yield from look_at_ldap(settings.directory.ldap, settings.directory.reading)
+    else:
+        yield from look_at_directory(settings)
     yield look_at_ledger(settings)
     try:
         configuration = postconf.read(postfix)
@@ -64,14 +70,34 @@ def look(settings: Settings, path: str | Path, postfix: str) -> Iterator[Finding
     yield from look_at_postfix(configuration, ours(settings))
 
 
-def look_at_directory(settings: Settings) -> Finding:
-    """Whether the principals can be read."""
+def look_at_directory(settings: Settings) -> Iterator[Finding]:
+    """Whether the principals can be read, and have plans that there are."""
     file = settings.directory.file.path
     try:
         roll = read_file(file, settings.directory.reading)
     except SettingsError as error:
-        return Finding("error", str(file), str(error), "the last good file stays in force until this one is")
-    return Finding("ok", str(file), f"{len(roll.principals)} principals")
+        yield Finding("error", str(file), str(error), "the last good file stays in force until this one is")
+        return
+    yield Finding("ok", str(file), f"{len(roll.principals)} principals")
+    missing: dict[str, list[str]] = {}
+    for principal in roll.principals:
+        if principal.plan not in settings.plans:
+            missing.setdefault(principal.plan, []).append(principal.subject)
+    for plan, subjects in missing.items():
+        yield _no_plan(str(file), plan, subjects, settings)
+
+
+def _no_plan(file: str, plan: str, subjects: list[str], settings: Settings) -> Finding:
+    more = f" and {len(subjects) - 1} more" if len(subjects) > 1 else ""
+    text = f"{subjects[0]}{more}: the settings have no plan {plan!r}, so every message of theirs is deferred"
+    near = get_close_matches(plan, settings.plans, 1)
+    meant = f"did you mean {near[0]}? Else " if near else ""
+    return Finding(
+        "error", file, text, f"{meant}add it under plans, which has: {', '.join(settings.plans) or 'none'}"
+    )
+
+
+OPENS = "the ledger opens"
 
 
 def look_at_ledger(settings: Settings) -> Finding:
@@ -84,7 +110,20 @@ def look_at_ledger(settings: Settings) -> Finding:
             pass
     except Unavailable as error:
         return Finding("unavailable", str(file), str(error))
-    return Finding("ok", str(file), "the ledger opens")
+    return look_at_redis(settings) if settings.ledger.kind == "redis" else Finding("ok", str(file), OPENS)
+
+
+def look_at_redis(settings: Settings) -> Finding:
+    """Whether Redis serves, and is one that limits can be kept in."""
+    redis = settings.ledger.redis
+    place = ", ".join(redis.sentinel.servers) or redis.url
+    try:
+        with open_desk(settings.ledger) as desk:
+            if desk.away:
+                return Finding("unavailable", place, desk.away)
+    except Unavailable as error:
+        return Finding("unavailable", place, str(error))
+    return Finding("ok", place, OPENS)
 
 
 def look_at_sockets(settings: Settings, user: str) -> Iterator[Finding]:

@@ -77,8 +77,8 @@ def killed(lab: Lab) -> Iterator[Line]:
     run = Run(lab, Client(lab.submission, lab.places.tls / "ca.crt"))
     before = used(lab, "bob")
     run.deliver()
-    # policyd between RCPT and DATA, saslauthd before AUTH, the milter in a session that it already knows.
-    for name, moment in zip(SIDECARS, ("DATA", "AUTH", "MAIL"), strict=True):
+    # policyd between RCPT and DATA, saslauthd before AUTH, the milter with a message before it.
+    for name, moment in zip(SIDECARS, ("DATA", "AUTH", "DATA"), strict=True):
         old = lab.pid(name)
         trouble = len(run.seen)
         run.deliver({moment: lambda name=name: lab.kill(name)})

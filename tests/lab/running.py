@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from tests.lab.files import Places
 from tests.lab.probes import logs_in, may_send
-from tests.lab.processes import MARK, Child, LabError, answers, connects, tail, wait_for
+from tests.lab.processes import MARK, Child, LabError, answers, connects, is_free, tail, wait_for
 from tests.lab.remains import CLONE, environment
 
 SIDECARS = ("policyd", "saslauthd", "milter")
@@ -63,6 +63,11 @@ class Running:
         """End it, if it still runs."""
         self._stop("opendkim")
 
+    def start_slapd(self, command: list[str], port: int) -> None:
+        """Returns when it listens."""
+        child = self._child("slapd", command)
+        wait_for("slapd listens", lambda: not is_free("127.0.0.1", port), child=child)
+
     def start_postfix(self, services: Iterable[str]) -> None:
         """Returns when all services listen."""
         self.postfix("start")
@@ -101,7 +106,7 @@ class Running:
         """End everything, who asks before who answers."""
         if (self.places.queue / "pid" / "master.pid").exists():
             self.postfix("stop", check=False)
-        for name in ("opendkim", "supervisor", "sink"):
+        for name in ("opendkim", "supervisor", "slapd", "sink"):
             self._stop(name)
 
     def pids(self) -> dict[str, int]:

@@ -46,12 +46,8 @@ async def test_what_the_last_milter_did_not_see_is_given_back_and_said() -> None
 @pytest.mark.parametrize("trouble", ["", "foreign", "directory", "macros"])
 @pytest_twisted.ensureDeferred
 async def test_what_was_let_pass_stays_charged(mode: str, trouble: str) -> None:
-    async with stage(reactor, author=f"{{mode: {mode}}}") as set_up:
-        if trouble == "directory":
-            (set_up.home / "gone.yaml").write_text("logins: [", encoding="utf-8")
-            text = set_up.config.read_text("utf-8").replace("directory.yaml", "gone.yaml")
-            set_up.config.write_text(text, encoding="utf-8")
-            set_up.service.reload()
+    directory = "gone.yaml" if trouble == "directory" else "directory.yaml"
+    async with stage(reactor, author=f"{{mode: {mode}}}", directory=directory) as set_up:
         await set_up.record()
         mta = await set_up.greeted()
         login = "bob" if trouble == "macros" else "alice"

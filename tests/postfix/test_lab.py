@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import smtplib
@@ -18,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from tests.lab import Lab
+from tests.lab.__main__ import how_to_talk
 from tests.lab.cast import Cast
 from tests.lab.processes import MARK, is_free, members
 from tests.lab.remains import CLONE, PREFIX, ROOM, clear_stale
@@ -264,3 +266,30 @@ def test_a_port_base_that_cannot_be_is_refused(demo: Callable[..., Demo], base: 
 def test_every_process_of_a_lab_is_known_as_its(lab: Lab) -> None:
     assert {*lab.describe()["pids"].values()} <= set(lab.processes())
     assert MARK not in os.environ
+
+
+def test_the_commands_shown_for_a_kept_lab_can_be_pasted(lab: Lab) -> None:
+    commands = [shlex.split(line) for line in how_to_talk(lab).splitlines() if " --" in line]
+    (swaks,) = (words for words in commands if words[0] == "swaks")
+    assert swaks[swaks.index("--auth-password") + 1] == lab.logins["alice"]
+    assert swaks[swaks.index("--server") + 1] == lab.submission
+    assert Path(swaks[swaks.index("--tls-ca-path") + 1]).is_file()
+    (quota,) = (words for words in commands if words[0] == ".venv/bin/python")
+    shown = subprocess.run([sys.executable, *quota[1:]], capture_output=True, text=True, cwd=CLONE)
+    assert shown.returncode == 0
+    assert "recipients" in shown.stdout
+
+
+def _system() -> dict[str, tuple[int, bytes]]:
+    """What of this machine must stay as it is: Postfix's own configuration, and who may start services."""
+    paths = [Path("/usr/sbin/policy-rc.d"), *Path("/etc/postfix").rglob("*")]
+    return {str(path): (path.stat().st_mtime_ns, path.read_bytes()) for path in paths if path.is_file()}
+
+
+def test_a_postfix_that_is_already_there_stays_byte_equal(demo: Callable[..., Demo]) -> None:
+    before = _system()
+    subprocess.run([CLONE / "script" / "bootstrap"], check=True, stdin=subprocess.DEVNULL, timeout=300)
+    shown = demo()
+    shown.read_until("[1]")
+    assert shown.end() == 143
+    assert _system() == before

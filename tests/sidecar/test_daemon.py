@@ -7,6 +7,7 @@ import re
 import resource
 import signal
 import socket
+import stat
 import time
 import urllib.error
 import urllib.request
@@ -416,8 +417,23 @@ class TestMetrics:
         with connect(str(directory / "m")) as connection:
             connection.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
             assert b"submitward_connections 0.0" in connection.makefile("rb").read()
+        assert stat.S_IMODE((directory / "m").stat().st_mode) == 0o660
         assert service.stop() == 0
         assert not (directory / "m").exists()
+
+    def test_many_readers_wait_for_each_other_and_not_for_the_service(self, echo, directory):
+        service = echo(
+            f"version: 1\nlisten: {{policy: [SOCKET], metrics: {{policyd: unix:{directory}/m}}}}\n"
+        ).ready()
+        crowd = [connect(str(directory / "m")) for _ in range(40)]
+        wait_until(lambda: service.said("32 connections are open"))
+        assert ask(service.socket, b"hi") == b"echo hi\n"
+        for connection in crowd:
+            connection.sendall(b"GET /state HTTP/1.0\r\n\r\n")
+        for connection in crowd:
+            assert connection.makefile("rb").read().endswith(b"ok\n")
+            connection.close()
+        assert service.stop() == 0
 
     def test_a_port_that_is_taken_does_not_stop_the_service(self, echo):
         with socket.socket() as taken:
@@ -452,9 +468,30 @@ def test_a_service_that_cannot_start_ends_with_1_and_its_socket_is_gone(echo):
     assert not Path(service.socket).exists()
 
 
-def test_early_signals_are_served_too(echo):
-    for number, status in ((signal.SIGTERM, {0, -signal.SIGTERM}), (signal.SIGINT, {0, 1, -signal.SIGINT})):
+def is_caught(pid: int, number: signal.Signals) -> bool:
+    """Whether a process has a handler for a signal."""
+    (line,) = (line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if "SigCgt" in line)
+    return bool(int(line.split()[1], 16) >> (number - 1) & 1)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("later", [0, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8])
+def test_a_signal_that_ends_it_may_come_at_any_time(echo, number, later):
+    service = echo()
+    wait_until(lambda: is_caught(service.process.pid, signal.SIGTERM))
+    time.sleep(later)
+    service.process.send_signal(number)
+    assert service.process.wait(20) == 0
+    assert not Path(service.socket).exists()
+    assert "Traceback" not in service.log.read_text()
+
+
+def test_a_signal_that_waited_from_before_the_start_ends_it(echo):
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
         service = echo()
-        time.sleep(0.5)
-        service.process.send_signal(number)
-        assert service.process.wait(20) in status
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+    service.process.send_signal(signal.SIGTERM)
+    assert service.process.wait(20) == 0
+    assert not Path(service.socket).exists()

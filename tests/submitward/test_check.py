@@ -78,6 +78,11 @@ MISTAKES = [
     ("non_smtpd_milters = unix:submitward/milter", "error main.cf", "non_smtpd_milters"),
     ("smtpd_milters = unix:submitward/milter", "error smtp/inet", "no submission"),
     ("submission_recipient_restrictions = reject_non_fqdn_recipient", "warning", "not asked at RCPT"),
+    (
+        "submission_sender_restrictions = $submitward_policy",
+        "warning",
+        "asked 2 times at RCPT (smtpd_sender_restrictions, smtpd_recipient_restrictions)",
+    ),
     ("submission_data_restrictions =", "error", "RCPT TO:<postmaster>"),
     ("submission_end_of_data_restrictions =", "error", "not asked at END-OF-MESSAGE"),
     ("submission_recipient_restrictions = permit_mynetworks, $submitward_policy", "error", "stands before"),
@@ -443,6 +448,24 @@ def test_a_broken_directory_is_an_error_that_names_the_line(
     (site / "directory.yaml").write_text("logins:\n  alice: {mailboxs: [alice@example.org]}\n")
     assert check(site, "--json") == 1
     assert any("directory.yaml:2:" in f.text for f in told(capsys) if f.level == "error")
+
+
+def test_a_plan_that_the_settings_lack_is_an_error_that_names_the_nearest(
+    site: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (site / "directory.yaml").write_text(
+        "logins:\n"
+        "  zoe: {plan: defalt, mailboxes: [zoe@example.org]}\n"
+        "  yan: {plan: defalt}\n"
+        "  xia: {plan: vip}\n"
+        "  wim: {}\n"
+    )
+    assert check(site, "--json") == 1
+    typo, other = (f for f in told(capsys) if f.level == "error")
+    assert typo.text.startswith("login:zoe and 1 more: the settings have no plan 'defalt'")
+    assert typo.mend.startswith("did you mean default?")
+    assert other.text.startswith("login:xia: the settings have no plan 'vip'")
+    assert other.mend == "add it under plans, which has: default"
 
 
 def test_a_ledger_that_is_none_exits_75(site: Path, capsys: pytest.CaptureFixture[str]) -> None:

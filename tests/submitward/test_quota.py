@@ -13,7 +13,7 @@ from ledger.limits import parse_limit
 from submitward.__main__ import main
 from submitward.targets import parse_target, plain
 
-FINGERPRINT = "ab" * 32
+FINGERPRINT, SECOND = "ab" * 32, "cd" * 32
 TARGETS = [
     ("alice", "login:alice"),
     ("Alice", "login:alice"),
@@ -64,7 +64,8 @@ def command(tmp_path, capsys):
     """Runs a subcommand; gives its exit code, standard output and standard error."""
     (tmp_path / "directory.yaml").write_text(
         "logins:\n  alice: {mailboxes: [alice@example.org]}\n  eve: {plan: gone}\n  vip: {plan: free}\n"
-        f"certificates:\n  printer: {{fingerprint: '{FINGERPRINT}', addresses: [printer@example.org]}}\n"
+        f"certificates:\n  printer: {{fingerprints: ['{FINGERPRINT}', '{SECOND}'], "
+        "addresses: [printer@example.org]}\n"
     )
     settings = tmp_path / "config.yaml"
     settings.write_text(
@@ -117,6 +118,18 @@ def test_every_kind_of_principal_has_a_quota(command):
     assert command("quota", "show", f"certificate:{FINGERPRINT}")[0] == 0
 
 
+def test_a_certificate_is_found_by_any_of_its_fingerprints(command):
+    with open_book(command.ledger) as book:
+        subject = f"certificate:sha256:{FINGERPRINT}"
+        limits = ((subject, parse_limit("10 recipients per hour"), True),)
+        book.reserve(ChargeId("mx", "i", "q"), None, Amounts(1, 3, 0), limits)
+    status, out, _ = command("quota", "show", f"certificate:{SECOND}")
+    assert (status, out.splitlines()[0]) == (0, f"{subject}: plan default")
+    assert "3 recipients used" in out
+    status, out, _ = command("quota", "reset", f"certificate:{SECOND}", "--reason", "agreed")
+    assert (status, out) == (0, f"{subject}: reset, 1 counter held something\n")
+
+
 @pytest.mark.parametrize("target", ["mallory", "network:192.0.2.1", "relay", "domain:example.org"])
 def test_who_is_not_listed_has_none(command, target):
     status, out, error = command("quota", "show", target)
@@ -140,6 +153,28 @@ def test_a_reset_forgets_and_is_audited(command, spent, monkeypatch):
     audit = connection.execute("SELECT author, action, subject, reason FROM audit").fetchall()
     connection.close()
     assert audit == [("carol", "reset", "login:alice", "called us")]
+
+
+def test_a_reset_of_nobody_is_no_success(command):
+    status, out, error = command("quota", "reset", "alise", "--reason", "x")
+    assert (status, out) == (1, "login:alise: reset, 0 counters held something\n")
+    assert "the directory lists no login alise (did you mean alice?)" in error
+    assert command("quota", "reset", "relay", "--reason", "x")[0] == 1
+    assert command("quota", "reset", "alice", "--reason", "x")[::2] == (0, "")
+
+
+def test_what_somebody_used_who_has_left_can_be_reset(command, spent):
+    command.directory.write_text("logins:\n  bob: {}\n")
+    status, out, error = command("quota", "reset", "alice", "--reason", "left")
+    assert (status, out) == (0, "login:alice: reset, 1 counter held something\n")
+    assert "the directory lists no login alice" in error
+
+
+def test_a_broken_directory_is_in_the_way_of_no_reset(command, spent):
+    command.directory.write_text("logins: [")
+    status, out, error = command("quota", "reset", "alice", "--reason", "urgent")
+    assert (status, out) == (0, "login:alice: reset, 1 counter held something\n")
+    assert "directory.yaml:" in error
 
 
 def test_a_reset_needs_a_reason(command):
