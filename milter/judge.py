@@ -25,7 +25,8 @@ from ledger.app_passwords import senders_of
 from ledger.charges import Ledger
 from ledger.charges import Unavailable as LedgerUnavailable
 from milter import replies
-from milter.judgement import Rules, SigningDomain, Verdict, decide, defer, refuse
+from milter.judgement import Rules, Signing, Verdict, decide, defer, overrule, refuse
+from milter.keys import Keys
 from milter.refunds import WAIT, Refund, Refunds
 from milter.session import Message
 from milter.submitter import Claim, Doubt, Inquiry, Nobody, agreed, by_macros, by_record, claim, payer
@@ -55,7 +56,7 @@ class Judge:
         rules: Rules,
         directory: Directory,
         ledger: Ledger,
-        keys: SigningDomain | None,
+        keys: Keys | None,
         *,
         reactor: Any,
         log: Any,
@@ -86,6 +87,12 @@ class Judge:
         found.addErrback(self._cannot_know, case)
         return found.addCallback(lambda verdict: Deferred.fromCoroutine(self._settle(case, verdict, rules)))
 
+    def overrule(self, case: Case, verdict: Verdict) -> Deferred[tuple[Case, Verdict]]:
+        """The body has a line that is too long: the verdict on a message that had passed. Never fails."""
+        other = overrule(verdict, case.incident)
+        settled = Deferred.fromCoroutine(self._settle(case, other, self.rules))
+        return settled.addErrback(lambda failure: (case, self._cannot_know(failure, case)))
+
     def take_up(self, message: Message, mta: str) -> Deferred[None]:
         """Tell the ledger that a message got here which passes unjudged, so that it stays charged when a
         milter starts. Waits a second at most. The Deferred never fails; it has fired if there is no need."""
@@ -104,7 +111,16 @@ class Judge:
         except Nobody:
             return refuse("no_principal", replies.no_principal(rules.contact, case.incident))
         case.subject = principal.subject
-        return decide(case.message.header, principal, rules, self.keys, case.incident)
+        return decide(case.message, principal, rules, await self._tables(), case.incident)
+
+    async def _tables(self) -> Signing:
+        keys = self.keys
+        if keys is None:
+            return None
+        looking = keys.refresh(self._reactor)
+        if looking is not None:
+            await looking
+        return keys.tables
 
     async def _inquire(self, case: Case, rules: Rules) -> Inquiry:
         if not rules.by_record:

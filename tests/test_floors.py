@@ -28,9 +28,9 @@ FLOORS = {
     },
     "milter": {
         0: "wire",
-        1: "author header judgement replies session submitter tables",
+        1: "author claims header judgement lines replies session submitter tables",
         2: "keys settings",
-        3: "journal judge legacy refunds server service",
+        3: "connections journal judge legacy refunds server service",
         4: "__main__",
     },
     "directory": {

@@ -1,12 +1,13 @@
 """`submitward app-password`, from making one to the last line of its list, and what policyd makes of it."""
 
+import dataclasses
 import json
 
 import pytest
 
 from directory.address import Rules
 from directory.identity import Address, BadLogin, Login, Principal, parse_login, split_credential
-from directory.ownership import narrow, owns
+from directory.ownership import narrow, owns, owns_author
 from ledger.app_passwords import digest_of, is_secret_of, parse_app_password
 from ledger.bookfile import open_book
 from submitward.__main__ import main
@@ -99,3 +100,18 @@ def test_narrowing_never_gives_and_takes_the_rest_away():
         if owns(narrowed, Address(text), rules)
     ]
     assert owned == ["a@example.org", "x@example.net"]
+
+
+def test_narrowing_takes_authors_away_too():
+    rules = Rules()
+    mine = {Address("a@example.org"): "mailbox a", Address("b@example.org"): "mailbox b"}
+    news = {Address("news@example.org"): "author news"}
+    alice = Principal("login", "alice", mine, authors=news, author_domains={"example.net": "domain"})
+    given = [Address("a@example.org"), Address("news@example.org"), Address("x@example.net")]
+    for only in False, True:
+        whole = dataclasses.replace(alice, only_authors=only)
+        for count in range(4):
+            narrowed = narrow(whole, given[:count], rules)
+            for text in (*given, "b@example.org", "y@example.net", "c@example.com"):
+                may = text in given[:count] and owns_author(whole, Address(text), rules) is not None
+                assert (owns_author(narrowed, Address(text), rules) is not None) == may, (only, count, text)
