@@ -122,6 +122,7 @@ class Judge:
         put_off = guard.delay(case.sight, self.sentry.rules)
         if isinstance(outcome, Refused):
             if outcome.reason in GUESSES:
+                request.memory = "repeated" if case.sight.repeated else ""
                 await self.sentry.failed(case)
                 self.recollection.refused(name, digest, outcome.reason, put_off, self._reactor.seconds())
             else:
