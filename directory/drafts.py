@@ -47,7 +47,8 @@ class Authors:
 
 @dataclass(slots=True)
 class Draft:
-    """One entry. `label` is its key in the file, `name` the principal's, `line` where it stands."""
+    """One entry. `label` is its key in the file, `name` the principal's, `line` where it stands;
+    a login comes from `networks`, everywhere when there are none."""
 
     kind: Kind
     label: str
@@ -57,6 +58,7 @@ class Draft:
     terms: Terms
     fingerprints: tuple[str, ...] = ()
     authors: Authors = field(default_factory=Authors)
+    networks: tuple[str, ...] = ()
 
 
 def finish(drafts: Iterable[Draft], reading: Reading) -> dict[tuple[Kind, str], Principal]:
@@ -94,4 +96,5 @@ def _principal(draft: Draft, listed: Mapping[str, dict[Address, str]], reading: 
         draft.authors.addresses,
         draft.authors.domains,
         draft.authors.only,
+        draft.networks,
     )

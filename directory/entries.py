@@ -21,7 +21,7 @@ from sidecar.problems import Problem, SettingsError
 
 _COMMON = ("domains", "author", "plan", "null_sender", "disabled", "terms_accepted")
 _KEYS: dict[Kind, tuple[str, ...]] = {
-    "login": ("password", "mailboxes", "aliases", "shared", *_COMMON),
+    "login": ("password", "mailboxes", "aliases", "shared", "networks", *_COMMON),
     "certificate": ("fingerprint", "fingerprints", "addresses", *_COMMON),
     "network": ("network", "addresses", *_COMMON),
 }
@@ -174,12 +174,21 @@ class _Entries:
         self._unique(self.logins, name, draft, key, path, "is the same login as")
         if "password" in values:
             self._password(name, values["password"], f"{path}.password")
+        if "networks" in values:
+            draft.networks = self._networks(values["networks"], f"{path}.networks")
         for address in draft.grants.own:
             owner = self.owners.setdefault(address, draft)
             if owner is not draft:
                 text = f"{address} is already an address of login {owner.label}, in line {owner.line}"
                 self.reader.bad(key, path, f"{text}; what several logins use stands under shared")
                 break
+
+    def _networks(self, node: Node, path: str) -> tuple[str, ...]:
+        found = self.reader.items(node, path)
+        if not found:
+            self.reader.bad(node, path, "is empty: without it, AUTH may come from everywhere")
+        parsed = [self.reader.parsed(item, path, text, parse_network) for text, item in found]
+        return tuple(str(network) for network in parsed if network is not None)
 
     def _password(self, name: str, node: Node, path: str) -> None:
         encoded = self.reader.text(node, path)

@@ -182,7 +182,7 @@ MISTAKES = [
         "logins:\n  alice:\n    mailbox: [a@b]\n",
         [
             "directory.yaml:3:5: logins.alice.mailbox: unknown key; did you mean 'mailboxes'?; allowed: "
-            "password, mailboxes, aliases, shared, domains, author, plan, null_sender, disabled, "
+            "password, mailboxes, aliases, shared, networks, domains, author, plan, null_sender, disabled, "
             "terms_accepted"
         ],
     ),
@@ -456,3 +456,17 @@ def test_what_is_wrong_with_an_author_stands_at_its_place():
     assert [problem.split(":")[1] for problem in found] == ["4"] * 4
     assert "unknown key" in "".join(found)
     assert "logins.a.author.only" in "".join(found)
+
+
+def test_a_login_may_come_from_some_networks_only():
+    everyone = roll("logins: {alice: {networks: [192.0.2.7, '2001:db8::/32']}, bob: {}}")
+    assert everyone.look_up(Login("alice")).networks == ("192.0.2.7/32", "2001:db8::/32")
+    assert everyone.look_up(Login("bob")).networks == ()
+
+
+def test_networks_that_are_none_are_mistakes_and_never_mean_everywhere():
+    found = problems("logins: {alice: {networks: [192.0.2.1/24, home]}}")
+    assert [line.partition(": ")[0] for line in found] == ["directory.yaml:1:29", "directory.yaml:1:43"]
+    assert "the network is 192.0.2.0/24" in found[0]
+    (empty,) = problems("logins: {alice: {networks: []}}")
+    assert "logins.alice.networks" in empty

@@ -62,6 +62,9 @@ class Held:
         self.process.send_signal(how)
         self.process.wait(20)
 
+    def told(self, codes):
+        return f"{codes[-20:]}\n{self.maillog()[-3000:]}\n{(self.home / 'log').read_text()[-2000:]}"
+
     def remove(self):
         self.end(signal.SIGKILL)
         self.socket.close()
@@ -98,7 +101,11 @@ def test_a_restart_under_load_is_later_at_worst(held):
             known = codes.count(235)
             until = time.monotonic() + 30
             while codes.count(235) < known + CLIENTS:
-                assert time.monotonic() < until, (codes[-20:], held.maillog()[-3000:], (held.home / "log").read_text()[-2000:])
+                assert time.monotonic() < until, (
+                    codes[-20:],
+                    held.maillog()[-3000:],
+                    (held.home / "log").read_text()[-2000:],
+                )
                 time.sleep(0.02)
             held.end(how)
             held.start()
