@@ -15,6 +15,7 @@ COMMANDS = {
     "check": "submitward.check",
     "explain": "submitward.explain",
     "export": "submitward.export",
+    "graft": "submitward.grafting",
     "policy": "submitward.policy",
     "quota": "submitward.quota",
     "block": "submitward.block",
