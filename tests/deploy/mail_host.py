@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from submitward.graft.texts import logical_lines
 from tests.deploy.existing import EXISTING
 from tests.lab.certificates import make_authority, make_certificate
 from tests.lab.client import Client, Reply, compose, token
@@ -45,7 +46,7 @@ class MailHost:
         """``postfix -c DIRECTORY verb``."""
         done = subprocess.run(
             ["postfix", "-c", str(self.postfix), verb], stdin=subprocess.DEVNULL, capture_output=True,
-            start_new_session=True, check=False,
+            start_new_session=True, check=False, timeout=30,
         )  # fmt: skip
         assert done.returncode == 0, self.log()
 
@@ -53,8 +54,8 @@ class MailHost:
         """Stop it, by its pid if need be: its directory goes next."""
         try:
             self.command("stop")
-        except AssertionError:
-            os.kill(int((self.directory / "queue/pid/master.pid").read_text()), signal.SIGTERM)
+        except (AssertionError, subprocess.TimeoutExpired):
+            os.killpg(int((self.directory / "queue/pid/master.pid").read_text()), signal.SIGKILL)
             raise
 
     def log(self) -> str:
@@ -149,13 +150,17 @@ def _place(host: MailHost, name: str, sink: int, policy: int) -> None:
         "smtpd_tls_cert_file": "",
         "smtpd_tls_key_file": "",
         "multi_instance_enable": "no",
-        "postscreen_greet_wait": "0s",
+        "postscreen_greet_wait": "1s",
     }
     main = (host.postfix / "main.cf").read_text()
     main = main.replace("127.0.0.1:10023", f"127.0.0.1:{policy}").replace(
         "[127.0.0.1]:10024", f"[127.0.0.1]:{sink}"
     )
     main = main.replace("reject_unknown_sender_domain", "reject_non_fqdn_sender")  # there is no DNS here
+    for logical in reversed(list(logical_lines(main))):
+        # Not overridden but replaced: with many warnings at once, Postfix waits for its own log for ever.
+        if logical.text.partition("=")[0].strip() in overrides:
+            main = main[: logical.places[0]] + main[logical.end :]
     end = "" if main.endswith("\n") else "\n"
     added = "".join(f"{key} = {value}\n" for key, value in overrides.items())
     (host.postfix / "main.cf").write_text(main + end + added)
@@ -167,7 +172,7 @@ def _place(host: MailHost, name: str, sink: int, policy: int) -> None:
 def _moved(line: str, base: int) -> str:
     """An entry on a port of loopback that is ours; `submission` stays recognisable by its port alone."""
     words = line.split()
-    if line[:1].isspace() or len(words) < 2 or words[1] != "inet":
+    if line[:1] in " \t#" or len(words) < 2 or words[1] != "inet":
         return line
     port = _PORTS.get(words[0].rpartition(":")[2])
     place = f"127.0.0.1:{base + port}" if port else "127.0.0.1:0"
