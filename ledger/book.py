@@ -14,6 +14,7 @@ from ledger.charges import (
     LAPSE,
     LAPSED_KEPT,
     RECORD_KEPT,
+    UNTAKEN_WITHIN,
     Admitted,
     Amounts,
     ChargeId,
@@ -41,12 +42,16 @@ RESERVED: Final = 0
 SETTLED: Final = 1
 REFUNDED: Final = 2
 LAPSED: Final = 3
+UNTAKEN_AT_ONCE = 500  # refunds in one transaction: others wait for it
 
 _FIND = f"SELECT {FIELDS} FROM charges WHERE mta = ? AND queue_id = ? AND instance = ?"  # noqa: S608
 _NEWEST = f"SELECT {FIELDS} FROM charges WHERE mta = ? AND queue_id = ? ORDER BY id DESC LIMIT 1"  # noqa: S608
 _DUE = f"SELECT {FIELDS} FROM charges WHERE due <= ? ORDER BY due LIMIT ?"  # noqa: S608
-_WRITE = """INSERT OR REPLACE INTO charges (mta, queue_id, instance, state, due, era, principal, sender,
-    messages, recipients, bytes, limits, takings) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+_UNTAKEN = f"""SELECT {FIELDS} FROM charges WHERE mta = ? AND made BETWEEN ? AND ? AND taken_up = 0
+    AND principal IS NOT NULL AND state IN ({RESERVED}, {SETTLED}) LIMIT {UNTAKEN_AT_ONCE}"""  # noqa: S608
+_WRITE = """INSERT OR REPLACE INTO charges (mta, queue_id, instance, state, due, made, era, principal, sender,
+    messages, recipients, bytes, limits, takings) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+_TAKE_UP = "UPDATE charges SET taken_up = 1 WHERE id = ?"
 _CHANGE = "UPDATE charges SET state = ?, due = ?, era = ?, takings = ? WHERE id = ?"
 _NOTHING = Amounts(0, 0, 0)
 
@@ -98,7 +103,7 @@ class Book(Transaction):
                 write(charge.instance),
                 SETTLED if final else RESERVED,
             )
-            + (self._now + (RECORD_KEPT if final else LAPSE), self._tally.era)
+            + (self._now + (RECORD_KEPT if final else LAPSE), self._now, self._tally.era)
             + ((write(who.principal), write(who.sender)) if who else (None, None))
             + (amounts.messages, amounts.recipients, amounts.bytes)
             + (encode_limits(limits), encode_takings(takings)),
@@ -154,12 +159,23 @@ class Book(Transaction):
         self._change(row, REFUNDED, RECORD_KEPT, "")
         return charged
 
-    def record(self, mta: str, queue_id: str) -> Submission | None:
-        """See `charges.Ledger.record`."""
+    def take_up(self, mta: str, queue_id: str) -> Submission | None:
+        """See `charges.Ledger.take_up`."""
         row = self._newest(mta, queue_id)
-        if row is None or row.principal is None or row.state == LAPSED:
+        if row is None or row.principal is None or row.state not in (RESERVED, SETTLED):
             return None
+        self._execute(_TAKE_UP, (row.id,))
         return Submission(read(row.principal), read(row.sender))
+
+    def refund_untaken(self, mta: str, older_than: float) -> int:
+        """See `charges.Ledger.refund_untaken`; UNTAKEN_AT_ONCE at most."""
+        last = self._now - older_than
+        found = self._execute(_UNTAKEN, (write(mta), last - UNTAKEN_WITHIN, last)).fetchall()
+        for row in map(ChargeRow, found):
+            self._give_back(row)
+            self._change(row, REFUNDED, RECORD_KEPT, "")
+            self._moved = True
+        return len(found)
 
     def standing(self, pairs: tuple[tuple[str, Limit], ...]) -> tuple[Standing, ...]:
         """See `charges.Ledger.standing`."""

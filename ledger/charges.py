@@ -17,6 +17,7 @@ from ledger.limits import AMOUNT_MAX, Limit, Standing
 LAPSE = 3600.0  # seconds after which an unsettled reservation is given back
 LAPSED_KEPT = 86400.0  # seconds for which a lapsed one can still be settled, which charges it anew
 RECORD_KEPT = 3600.0  # seconds for which a settled or refunded charge is known
+UNTAKEN_WITHIN = 600.0  # seconds before a milter's start in which what was reserved may be its predecessor's
 ENDED_BLOCK_KEPT = 86400.0  # seconds for which an ended block is still among the blocks
 
 
@@ -134,8 +135,18 @@ class Ledger(Protocol):
         """Give back what was charged for the message that `subject` submitted under this queue id, out of the
         very sub-window that was charged. Idempotent. True if something was given back by this call."""
 
-    def record(self, mta: str, queue_id: str) -> Awaitable[Submission | None]:
-        """The submission record, kept one hour."""
+    def take_up(self, mta: str, queue_id: str) -> Awaitable[Submission | None]:
+        """The submission record, kept one hour, and in the same step the mark that the milter has the message
+        in hand. None when nothing is charged for it any more (lapsed or refunded)."""
+
+    def refund_untaken(self, mta: str, older_than: float) -> Awaitable[int]:
+        """Give back what was charged for messages of `mta` that have a record and were not taken up: a milter
+        that starts has lost its predecessor's connections, and the MTA answers 451 for what was on them.
+
+        Only what was reserved (settling changes nothing about it) `older_than` seconds before this call or
+        earlier, and no earlier than UNTAKEN_WITHIN seconds before that. The time that the store takes makes
+        nothing older. Returns how many; a store may bound one call, and 0 means that none is left.
+        """
 
     def standing(self, pairs: tuple[tuple[str, Limit], ...]) -> Awaitable[tuple[Standing, ...]]:
         """What each subject has used of each limit."""

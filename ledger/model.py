@@ -18,6 +18,7 @@ from ledger.charges import (
     LAPSE,
     LAPSED_KEPT,
     RECORD_KEPT,
+    UNTAKEN_WITHIN,
     Admitted,
     Amounts,
     ChargeId,
@@ -40,7 +41,9 @@ class _Charge:
     limits: tuple[Held, ...]
     due: float
     serial: int
+    made: float
     takings: list[Taking] = field(default_factory=list)
+    taken_up: bool = False
 
     def give_back(self) -> list[tuple[Taking, int]]:
         """Give all takings back; what they were, should it come to nothing."""
@@ -91,7 +94,7 @@ class ModelLedger:
         due = now + (RECORD_KEPT if final else LAPSE)
         takings = self._counters.take(limits, amounts, now)
         state: State = "settled" if final else "reserved"
-        self._charges[charge] = _Charge(state, keep, amounts, limits, due, self._serial, takings)
+        self._charges[charge] = _Charge(state, keep, amounts, limits, due, self._serial, now, takings)
         return Admitted(self._counters.standings(limits, now))
 
     async def settle(self, charge: ChargeId, amounts: Amounts) -> Admitted | Refused:
@@ -135,10 +138,26 @@ class ModelLedger:
             known.state, known.due = "refunded", now + RECORD_KEPT
         return charged
 
-    async def record(self, mta: str, queue_id: str) -> Submission | None:
+    async def take_up(self, mta: str, queue_id: str) -> Submission | None:
         self._begin()
         known = self._newest(mta, queue_id)
-        return known.submission if known and known.state != "lapsed" else None
+        if known is None or known.state not in ("reserved", "settled"):
+            return None
+        known.taken_up = True
+        return known.submission
+
+    async def refund_untaken(self, mta: str, older_than: float) -> int:
+        now = self._begin()
+        last, count = now - older_than, 0
+        for charge, known in self._charges.items():
+            untaken = known.submission and not known.taken_up and known.state in ("reserved", "settled")
+            if charge.mta == mta and untaken and last - UNTAKEN_WITHIN <= known.made <= last:
+                known.give_back()
+                known.state, known.due = "refunded", now + RECORD_KEPT
+                count += 1
+        if count:
+            self._moved()
+        return count
 
     async def standing(self, pairs: tuple[tuple[str, Limit], ...]) -> tuple[Standing, ...]:
         now = self._begin()

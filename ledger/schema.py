@@ -36,13 +36,17 @@ TABLES = (
     """CREATE TABLE moves (
         era INTEGER PRIMARY KEY, subject TEXT NOT NULL, unit TEXT NOT NULL, window INTEGER NOT NULL,
         bound INTEGER NOT NULL, at REAL NOT NULL)""",
-    # a charge and its submission record; the greatest id is the newest. due is when it lapses or goes
+    # a charge and its submission record; the greatest id is the newest. due is when it lapses or goes, made
+    # when it was reserved, taken_up whether the milter has the message in hand
     """CREATE TABLE charges (
         id INTEGER PRIMARY KEY, mta TEXT NOT NULL, queue_id TEXT NOT NULL, instance TEXT NOT NULL,
-        state INTEGER NOT NULL, due REAL NOT NULL, era INTEGER NOT NULL, principal TEXT, sender TEXT,
+        state INTEGER NOT NULL, due REAL NOT NULL, made REAL NOT NULL, taken_up INTEGER NOT NULL DEFAULT 0,
+        era INTEGER NOT NULL, principal TEXT, sender TEXT,
         messages INTEGER NOT NULL, recipients INTEGER NOT NULL, bytes INTEGER NOT NULL,
         limits TEXT NOT NULL, takings TEXT NOT NULL, UNIQUE (mta, queue_id, instance))""",
     "CREATE INDEX charges_due ON charges (due)",
+    """CREATE INDEX charges_untaken ON charges (mta, made)
+        WHERE taken_up = 0 AND principal IS NOT NULL""",
     """CREATE TABLE blocks (
         id TEXT PRIMARY KEY, subject TEXT NOT NULL, extent TEXT NOT NULL, author TEXT NOT NULL,
         reason TEXT NOT NULL, contact TEXT NOT NULL, start REAL NOT NULL, until REAL,

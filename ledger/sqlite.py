@@ -32,7 +32,8 @@ class SqliteLedger:
         self._reactor = reactor
         self._log = log
         self._path = path
-        self._clerk = Clerk(path, clock or HostClock(adopt=True), self._hear)
+        self._clock = clock or HostClock(adopt=True)
+        self._clerk = Clerk(path, self._clock, self._hear)
         self._thread: threading.Thread | None = None
         self._state: State = "unavailable"
         self._news: tuple[int, tuple[Block, ...]] | None = None
@@ -60,8 +61,14 @@ class SqliteLedger:
     def refund(self, mta: str, queue_id: str, subject: str) -> Deferred[bool]:
         return self._ask(lambda book: book.refund(mta, queue_id, subject))
 
-    def record(self, mta: str, queue_id: str) -> Deferred[Submission | None]:
-        return self._ask(lambda book: book.record(mta, queue_id))
+    def take_up(self, mta: str, queue_id: str) -> Deferred[Submission | None]:
+        return self._ask(lambda book: book.take_up(mta, queue_id))
+
+    def refund_untaken(self, mta: str, older_than: float) -> Deferred[int]:
+        # Counted from now, however long the file keeps us waiting.
+        uptime = self._clock.uptime
+        called = uptime() - older_than
+        return self._ask(lambda book: book.refund_untaken(mta, uptime() - called))
 
     def standing(self, pairs: tuple[tuple[str, Limit], ...]) -> Deferred[tuple[Standing, ...]]:
         return self._ask(lambda book: book.standing(pairs))

@@ -32,6 +32,9 @@ _PAGE = """SELECT subject, unit, window, bucket FROM used
     WHERE (subject, unit, window, bucket) > (?, ?, ?, ?) ORDER BY 1, 2, 3, 4 LIMIT 1 OFFSET ?"""
 _STALE = """DELETE FROM used WHERE (subject, unit, window, bucket) > (?, ?, ?, ?)
     AND (subject, unit, window, bucket) <= (?, ?, ?, ?) AND (bucket + 61) * (window / 60) <= ?"""
+# Not by age alone: a clock that was set back and forward again makes a move old while charges need it.
+_FOLLOWED = """DELETE FROM moves WHERE at < ?
+    AND NOT EXISTS (SELECT 1 FROM charges WHERE charges.era < moves.era)"""
 _START = ("", "", 0, 0)
 _END = ("\U0010ffff", "", 0, 0)
 
@@ -180,4 +183,4 @@ class Tally:
         last = self._execute(_PAGE, (*self._page, rows)).fetchone() or _END
         self._execute(_STALE, (*self._page, *last, self.now))
         self._page = _START if last == _END else last
-        self._execute("DELETE FROM moves WHERE at < ?", (self.now - 3 * 3600,))
+        self._execute(_FOLLOWED, (self.now - 3 * 3600,))

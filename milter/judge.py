@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from secrets import token_hex
 from typing import Any
 
-from twisted.internet.defer import Deferred, TimeoutError
+from twisted.internet.defer import Deferred, TimeoutError, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -83,6 +83,17 @@ class Judge:
         found.addErrback(self._cannot_know, case)
         return found.addCallback(lambda verdict: Deferred.fromCoroutine(self._settle(case, verdict, rules)))
 
+    def take_up(self, message: Message, mta: str) -> Deferred[None]:
+        """Tell the ledger that a message got here which passes unjudged, so that it stays charged when a
+        milter starts. Waits a second at most. The Deferred never fails; it has fired if there is no need."""
+        queue_id = claim(message).queue_id
+        if not queue_id or not self.rules.by_record:
+            return succeed(None)
+        taking = Deferred.fromCoroutine(_ask(self.ledger.take_up(mta, queue_id)))
+        if not taking.called:
+            taking.addTimeout(WAIT, self._reactor)
+        return taking.addErrback(_pass_all_the_same)
+
     async def _find(self, case: Case, rules: Rules) -> Verdict:
         try:
             inquiry = await self._inquire(case, rules)
@@ -97,7 +108,7 @@ class Judge:
             return by_macros(case.claimed)
         record = None
         if case.claimed.queue_id:
-            record = await self.ledger.record(case.mta, case.claimed.queue_id)
+            record = await self.ledger.take_up(case.mta, case.claimed.queue_id)
         inquiry = by_record(case.claimed, record)
         case.subject = inquiry.subject
         return inquiry
@@ -126,3 +137,12 @@ class Judge:
         if not taken and rules.by_record and case.claimed.queue_id and case.subject:
             case.refund = await self.refunds.give_back(case.mta, case.claimed.queue_id, case.subject)
         return case, verdict
+
+
+async def _ask(awaitable: Awaitable[object]) -> None:
+    await awaitable
+
+
+def _pass_all_the_same(failure: Failure) -> None:
+    if not failure.check(LedgerUnavailable, TimeoutError):  # type: ignore[no-untyped-call]
+        _twisted.failure("a message could not be taken up", failure)

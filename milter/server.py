@@ -18,10 +18,11 @@ from milter import journal
 from milter.journal import Counters
 from milter.judge import Case, Judge
 from milter.judgement import Verdict
-from milter.session import Answer, End, Message, Session
+from milter.session import Answer, End, Message, Session, Stage
 from milter.wire import CONTINUE, Packet, Reader, Violation
 
-STALLED = 10.0  # seconds for the rest of a packet to come, or for the peer to read its answers
+STALLED = 10.0  # seconds for the peer to read its answers, or for the rest of its first packet
+HALF_READ = 3600.0  # seconds for the rest of any other one: the MTA may keep it while it waits for its client
 
 
 @implementer(IPushProducer)
@@ -35,6 +36,7 @@ class MilterProtocol(Protocol):
         self._reader = Reader()
         self._session = Session()
         self._timer: Any = None
+        self._limit = 0.0  # the seconds that it runs
         self._judging = False
         self._working = False
         self._unread = False  # the peer does not read its answers
@@ -72,6 +74,7 @@ class MilterProtocol(Protocol):
                 packet = self._reader.next()
                 if packet is None:
                     break
+                self._leave_timer()
                 self._receive(packet)
         except Violation as wrong:
             self._drop("protocol_error", str(wrong))
@@ -91,15 +94,21 @@ class MilterProtocol(Protocol):
             self.leave()
 
     def _judge(self, message: Message) -> None:
-        judge = self.factory.judge
+        judge, mta = self.factory.judge, self.factory.mta
         mode, began = judge.rules.mode, perf_counter()
-        if mode == "off":
-            self._send(self._session.judged(CONTINUE).data)
-            return
         self._judging = True
-        judged = judge.judge(message, self.factory.mta)
+        if mode == "off":
+            judge.take_up(message, mta).addCallback(self._passed).addErrback(self._broken)
+            return
+        judged = judge.judge(message, mta)
         judged.addCallback(self._judged, mode == "observe", began)
         judged.addErrback(self._broken)
+
+    def _passed(self, _: None) -> None:
+        """Nobody asked us to judge."""
+        self._judging = False
+        self._send(self._session.judged(CONTINUE).data)
+        self._work()
 
     def _judged(self, result: tuple[Case, Verdict], observed: bool, began: float) -> None:
         self._judging = False
@@ -131,20 +140,22 @@ class MilterProtocol(Protocol):
 
     def _watch(self) -> None:
         """A timer runs while a packet is half read or answers are unread, never between packets."""
-        waits = self._unread or not (self._judging or self._reader.is_between_packets)
-        if not waits:
+        limit = STALLED if self._unread or self._session.stage is Stage.NEW else HALF_READ
+        if not self._unread and (self._judging or self._reader.is_between_packets):
+            limit = 0.0
+        if limit != self._limit:
             self._leave_timer()
-        elif self._timer is None:
-            self._timer = self.factory.reactor.callLater(STALLED, self._too_slow)
+            self._limit = limit
+            self._timer = self.factory.reactor.callLater(limit, self._too_slow) if limit else None
 
     def _leave_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-            self._timer = None
+        self._timer, self._limit = None, 0.0
 
     def _too_slow(self) -> None:
         self._timer = None
-        self._note_drop("protocol_error", f"half a packet, or answers unread, for {STALLED:.0f} s")
+        self._note_drop("protocol_error", f"half a packet, or answers unread, for {self._limit:g} s")
         self._gone = True
         self.transport.abortConnection()
 

@@ -21,10 +21,12 @@ from milter.author import parse_mailbox
 from milter.journal import Counters
 from milter.judge import Judge
 from milter.keys import Keys
+from milter.legacy import Legacy
 from milter.server import MilterFactory
 from milter.session import Answer, Session
 from milter.settings import Settings, SignSettings
 from milter.wire import Options, Packet
+from sidecar.exchange import Exchange
 from sidecar.listen import Listener
 from sidecar.log import Log
 from sidecar.metrics import Metrics
@@ -51,15 +53,35 @@ class MilterService:
         self._reactor = reactor
         self._log = log
         self._load = load
-        self._open_directory = open_directory
-        self._open_ledger = open_ledger
         self._factories: list[tuple[Listener, MilterFactory]] = []
         self._counters = Counters(metrics)
+        self._legacy = Legacy(self._ledger_in_use, reactor=reactor, log=log)
         directory = open_directory(settings.directory, reactor=reactor, log=log)
         ledger = open_ledger(settings.ledger, reactor=reactor, log=log)
         self._keys = self._open_keys(settings.sign)
         self.judge = Judge(settings.rules, directory, ledger, self._keys, reactor=reactor, log=log)
+        self._directory = Exchange(
+            "directory",
+            settings.directory,
+            directory,
+            open=open_directory,
+            take=self._take_directory,
+            reactor=reactor,
+            log=log,
+        )
+        self._ledger = Exchange(
+            "ledger",
+            settings.ledger,
+            ledger,
+            open=open_ledger,
+            take=self._take_ledger,
+            reactor=reactor,
+            log=log,
+        )
         metrics.gauge("milter_refunds_waiting", "Refunds that the ledger has not taken yet.", self._waiting)
+
+    def _ledger_in_use(self) -> Ledger:
+        return self.judge.ledger
 
     def _waiting(self) -> float:
         return float(len(self.judge.refunds))
@@ -83,9 +105,15 @@ class MilterService:
         return factory
 
     def start(self) -> None:
-        """Begin to follow directory and ledger, and look at the tables."""
+        """Begin to follow directory and ledger, look at the tables, and settle what a predecessor left.
+
+        To be called before anything is accepted.
+        """
         self.judge.directory.start()
         self.judge.ledger.start()
+        if self.judge.rules.by_record:
+            own = self.settings.mta
+            self._legacy.give_back({listener.mta or own for listener in self.settings.listen.milter})
         self._look()
         self._say_settings()
 
@@ -96,19 +124,12 @@ class MilterService:
     def reload(self) -> None:
         """Read the settings again. Raises SettingsError, and everything stays, when they are wrong.
 
-        Directory and ledger are opened anew only when their section has changed; listeners need a restart.
+        Directory and ledger are opened anew only when their section has changed, and the old ones serve until
+        the new ones can; listeners need a restart.
         """
         new, old, judge = self._load(), self.settings, self.judge
-        if new.directory != old.directory:
-            gone = judge.directory
-            judge.directory = self._open_directory(new.directory, reactor=self._reactor, log=self._log)
-            judge.directory.start()
-            gone.stop()
-        if new.ledger != old.ledger:
-            closing = judge.ledger
-            judge.ledger = self._open_ledger(new.ledger, reactor=self._reactor, log=self._log)
-            judge.ledger.start()
-            closing.stop()
+        self._directory.want(new.directory)
+        self._ledger.want(new.ledger)
         if new.sign != old.sign:
             self._keys = judge.keys = self._open_keys(new.sign)
             self._look()
@@ -119,6 +140,12 @@ class MilterService:
         if new.listen != old.listen or new.log != old.log:
             self._log.notice("settings", text="listen and log take effect with a restart")
         self._say_settings()
+
+    def _take_directory(self, directory: Directory) -> None:
+        self.judge.directory = directory
+
+    def _take_ledger(self, ledger: Ledger) -> None:
+        self.judge.ledger = ledger
 
     def _say_settings(self) -> None:
         settings = self.settings
@@ -134,10 +161,13 @@ class MilterService:
 
     def drain(self) -> Deferred[None]:
         """Let each connection end its message, then let go of the stores."""
+        self._directory.stop()
+        self._ledger.stop()
         done = gatherResults([factory.drain() for _, factory in self._factories])
         return done.addBoth(lambda _: Deferred.fromCoroutine(self._stop()))
 
     async def _stop(self) -> None:
+        self._legacy.stop()
         self.judge.refunds.stop()
         self.judge.directory.stop()
         await self.judge.ledger.stop()

@@ -53,20 +53,22 @@ class Rules:
 class Inquiry(NamedTuple):
     """What must be asked: `questions` in this order until one finds a principal; none means there is nobody.
 
-    `state` is ``""`` where nothing can be judged, because the envelope sender is not known yet.
+    `state` is ``""`` where nothing can be judged, because the envelope sender is not known yet. `connection`
+    is a number for the connection that asks.
     """
 
     state: State
     context: Context
     questions: tuple[Question, ...]
+    connection: int = 0
 
 
 class Facts(NamedTuple):
     """What was found out; `now` is epoch seconds.
 
-    `blocks` is None until they were read once. `recipients` counts the transaction's different recipients,
-    this one included, and `first` says that this is the first. `standings` are the principal's, as
-    last known. `judged` says that this very message has passed at DATA.
+    `blocks` is None until they were read once. `recipients` counts the transaction's recipients, this one
+    included. `standings` are the principal's, as last known. `judged` says that this very message has passed
+    at DATA.
     """
 
     now: float
@@ -74,7 +76,6 @@ class Facts(NamedTuple):
     principal: Principal | Away | None = None
     blocks: Blocklist | None = None
     recipients: int = 1
-    first: bool = True
     standings: tuple[Standing, ...] = ()
     judged: bool = False
 

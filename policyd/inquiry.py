@@ -34,15 +34,16 @@ _STATES: Mapping[str, State] = {
 _CONTEXTS: Mapping[str, Context] = {"submission": "submission", "mx": "mx"}
 
 
-def plan(request: Request, context: Context) -> Inquiry:
+def plan(request: Request, context: Context, connection: int = 0) -> Inquiry:
     """What must be known to judge `request`; `context` is the listener's, which ``policy_context`` overrides.
 
     A protocol state that is not known is judged like MAIL: never charged, and never let through unjudged.
     """
     context = _CONTEXTS.get(request.policy_context, context)
     if request.protocol_state in TOO_EARLY:
-        return Inquiry("", context, ())
-    return Inquiry(_STATES.get(request.protocol_state, "MAIL"), context, _questions(request))
+        return Inquiry("", context, (), connection)
+    state = _STATES.get(request.protocol_state, "MAIL")
+    return Inquiry(state, context, _questions(request), connection)
 
 
 def _questions(request: Request) -> tuple[Question, ...]:
@@ -50,10 +51,9 @@ def _questions(request: Request) -> tuple[Question, ...]:
     if request.sasl_username:
         return _login(request.sasl_username) if len(request.sasl_username) <= LOGIN_MAX else ()
     found: list[Question] = []
-    if request.ccert_fingerprint or request.ccert_pubkey_fingerprint:
-        fingerprints = _fingerprints(request.ccert_fingerprint, request.ccert_pubkey_fingerprint)
-        if fingerprints:
-            found.append(Certificate(fingerprints))
+    presented = fingerprints(request)
+    if presented:
+        found.append(Certificate(presented))
     if networks(request.client_address):
         found.append(Network(request.client_address))
     return tuple(found)
@@ -67,11 +67,12 @@ def _login(sasl_username: str) -> tuple[Question, ...]:
         return ()
 
 
-def _fingerprints(*texts: str) -> tuple[str, ...]:
+def fingerprints(request: Request) -> tuple[str, ...]:
+    """The fingerprints of the certificate that the client presents, in normal form; listed or not."""
     normal = []
-    for text in texts:
+    for text in (request.ccert_fingerprint, request.ccert_pubkey_fingerprint):
         try:
-            normal.append(normal_fingerprint(text))
+            normal += [normal_fingerprint(text)] if text else []
         except ValueError:
             continue
     return tuple(normal)

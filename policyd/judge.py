@@ -98,11 +98,11 @@ class Judge:
         """The plans have changed: what was held of them means nothing any more."""
         self._standings.clear()
 
-    def judge(self, request: Request, context: Context, mta: str) -> Verdict | Later:
-        """The verdict; awaitable only when a store has to be waited for."""
+    def judge(self, request: Request, context: Context, mta: str, connection: int = 0) -> Verdict | Later:
+        """The verdict; awaitable only when a store has to be waited for. `connection` numbers who asks."""
         if self._waiting is not None and self.blocks is None:
-            return self._when_open(request, context, mta)
-        inquiry = plan(request, context)
+            return self._when_open(request, context, mta, connection)
+        inquiry = plan(request, context, connection)
         if inquiry.state == "END-OF-MESSAGE":
             self.ended += 1
         found = self._who(inquiry.questions)
@@ -110,12 +110,12 @@ class Judge:
             return self._with(request, inquiry, mta, found)
         return self._when_found(request, inquiry, mta, found)
 
-    async def _when_open(self, request: Request, context: Context, mta: str) -> Verdict:
+    async def _when_open(self, request: Request, context: Context, mta: str, connection: int) -> Verdict:
         if self._waiting is not None:
             waiter: Deferred[None] = Deferred()
             self._waiting.append(waiter)
             await waiter
-        verdict = self.judge(request, context, mta)
+        verdict = self.judge(request, context, mta, connection)
         return verdict if isinstance(verdict, Verdict) else await verdict
 
     async def _when_found(
@@ -165,7 +165,11 @@ class Judge:
         outcome = await (
             self._settle(charge_id(request, mta), charge)
             if inquiry.state == "END-OF-MESSAGE"
-            else self._reserve(charge_id(request, mta, by=rules.charge), charge, final=rules.charge == "rcpt")
+            else self._reserve(
+                charge_id(request, mta, by=rules.charge, number=facts.recipients),
+                charge,
+                final=rules.charge == "rcpt",
+            )
         )
         if verdict.principal is not None and outcome is not AWAY and rules.mode("limits") == "enforce":
             self._standings.learn(verdict.principal.subject, outcome, facts.now)
@@ -194,8 +198,7 @@ class Judge:
 
     def _note(self, request: Request, inquiry: Inquiry, mta: str, verdict: Verdict) -> None:
         if inquiry.state == "RCPT" and verdict.found is None and verdict.principal is not None:
-            most = self._most_recipients(verdict.principal)
-            self._transactions.add(mta, request.instance, request.recipient, most)
+            self._transactions.add(mta, request.instance, request.recipient, inquiry.connection)
 
     def abandon(self, mta: str, request: Request) -> None:
         """The transaction of `request` is over: what it reserved and did not settle is given back."""
@@ -218,30 +221,29 @@ class Judge:
 
     def _facts(self, request: Request, inquiry: Inquiry, mta: str, found: Found) -> Facts:
         now = self._clock()
-        recipients, first, judged = 1, True, False
+        recipients, judged = 1, False
         standings = self._standings.of(found.subject, now) if isinstance(found, Principal) else ()
         if inquiry.state == "RCPT":
-            recipients, first = self._transactions.count(mta, request.instance, request.recipient)
+            recipients = self._transactions.count(
+                mta, request.instance, request.recipient, inquiry.connection
+            )
         elif inquiry.state:
             recipients = self._transactions.size(mta, request.instance)
         if inquiry.state == "END-OF-MESSAGE":
             judged = self._reservations.get(charge_id(request, mta)) is True
-        return Facts(now, mta, found, self.blocks, recipients, first, standings, judged)
-
-    def _most_recipients(self, principal: Principal) -> int:
-        """How many recipients of a transaction can matter: one more than a message may have."""
-        limits = self.rules.plans.get(principal.plan, ())
-        per_message = [limit.amount for limit in limits if not limit.window and limit.unit == "recipients"]
-        return 1 + min(per_message, default=0)
+        return Facts(now, mta, found, self.blocks, recipients, standings, judged)
 
 
-def charge_id(request: Request, mta: str, *, by: Literal["data", "rcpt"] = "data") -> ChargeId:
-    """What a repeat of `request` has in common with it. Nameless requests (not Postfix's) repeat nothing."""
+def charge_id(
+    request: Request, mta: str, *, by: Literal["data", "rcpt"] = "data", number: int = 1
+) -> ChargeId:
+    """What a repeat of `request` has in common with it, the recipient's `number` in its transaction included.
+    Nameless requests (not Postfix's) repeat nothing."""
     instance = request.instance
     if not instance and (by == "rcpt" or not request.queue_id):
         instance = f"nameless.{token_hex(8)}"
     if by == "data":
         return ChargeId(mta, instance, request.queue_id)
-    recipient = request.recipient.encode("utf-8", "backslashreplace")
+    recipient = f"{number} {request.recipient}".encode("utf-8", "backslashreplace")
     name = recipient.decode() if len(recipient) <= 255 else hashlib.sha256(recipient).hexdigest()
     return ChargeId(mta, instance, name)

@@ -7,7 +7,7 @@ know stores or protocols: whatever is forgotten here is asked for again, or foun
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from ledger.charges import Admitted, ChargeId, Refused
 from ledger.limits import Standing
@@ -52,37 +52,42 @@ class Bounded(Generic[K, V]):
         self._entries.clear()
 
 
-class Transactions:
-    """The different recipients of each open transaction, named by MTA and instance.
+class _Transaction(NamedTuple):
+    """What was let through: how many recipients, the last one (as a hash), and who asked about it."""
 
-    A repeated request does not count again. Recipients are kept as hashes, no more than can matter.
+    recipients: int
+    last: int
+    connection: int
+
+
+class Transactions:
+    """How many recipients each open transaction has, named by MTA and instance.
+
+    A recipient that is repeated counts again, as in Postfix's `recipient_count`: it may be delivered again.
+    A request that Postfix repeats as the answer was lost does not: it comes next, on another connection.
     """
 
     def __init__(self, most: int = MOST) -> None:
-        self._open: Bounded[tuple[str, str], dict[int, None]] = Bounded(most)
+        self._open: Bounded[tuple[str, str], _Transaction] = Bounded(most)
 
-    def count(self, mta: str, instance: str, recipient: str) -> tuple[int, bool]:
-        """How many recipients there are with this one, and whether it is the first."""
+    def count(self, mta: str, instance: str, recipient: str, connection: int) -> int:
+        """How many recipients there are with this one."""
         known = self._open.get((mta, instance)) if instance else None
-        if not known:
-            return 1, True
-        mark = hash(recipient)
-        return len(known) + (mark not in known), next(iter(known)) == mark
+        if known is None:
+            return 1
+        lost = hash(recipient) == known.last and connection != known.connection
+        return known.recipients + (not lost)
 
     def size(self, mta: str, instance: str) -> int:
         """How many recipients were noted, at least 1."""
-        return len((self._open.get((mta, instance)) if instance else None) or "x")
+        known = self._open.get((mta, instance)) if instance else None
+        return known.recipients if known else 1
 
-    def add(self, mta: str, instance: str, recipient: str, most: int) -> None:
-        """Note a recipient that was let through, up to `most` of them."""
-        if not instance:
-            return
-        known = self._open.get((mta, instance))
-        if known is None:
-            known = {}
-            self._open.set((mta, instance), known)
-        if len(known) < most:
-            known[hash(recipient)] = None
+    def add(self, mta: str, instance: str, recipient: str, connection: int) -> None:
+        """Note a recipient that was let through."""
+        if instance:
+            count = self.count(mta, instance, recipient, connection)
+            self._open.set((mta, instance), _Transaction(count, hash(recipient), connection))
 
     def forget(self, mta: str, instance: str) -> None:
         """The transaction is over."""

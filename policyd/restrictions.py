@@ -15,7 +15,7 @@ from ledger.blocks import Block
 from policyd import replies, spending
 from policyd.case import Case, case_of
 from policyd.facts import AWAY, PASSED, Facts, Finding, Inquiry, Mode, Rules, Verdict
-from policyd.inquiry import networks
+from policyd.inquiry import fingerprints, networks
 from policyd.wire import DUNNO, Request
 
 
@@ -113,12 +113,14 @@ def _block(case: Case) -> Finding | None:
 
 
 def _subjects(case: Case) -> list[str]:
-    """Whom a block can name to stop this request, the nearest first."""
-    subjects = []
-    if case.principal is not None:
-        subjects.append(case.principal.subject)
-        if case.principal.domain:
-            subjects.append(f"domain:{case.principal.domain}")
+    """Whom a block can name to stop this request, the nearest first: a certificate by any of its
+    fingerprints, and by the one that is presented even if that is not what makes the principal."""
+    principal = case.principal
+    certificates = (*(principal.fingerprints if principal else ()), *fingerprints(case.request))
+    subjects = [principal.subject] if principal else []
+    subjects += [f"certificate:{fingerprint}" for fingerprint in certificates]
+    if principal and principal.domain:
+        subjects.append(f"domain:{principal.domain}")
     return [*subjects, *networks(case.request.client_address), "relay"]
 
 

@@ -5,6 +5,7 @@ Knows bytes in and out, ordering, deadlines and bounds. Must not know what is ju
 
 from __future__ import annotations
 
+import itertools
 from time import perf_counter
 from typing import Any
 
@@ -29,6 +30,7 @@ HALF_READ = 10.0  # seconds for a request to come in whole
 _TOO_EARLY = "no sender is known yet: nothing is judged here; ask at RCPT, DATA and END-OF-MESSAGE"
 
 _twisted = Logger()
+_numbers = itertools.count(1)  # one for each connection, of all listeners
 
 
 @implementer(IPushProducer)
@@ -38,6 +40,7 @@ class PolicyProtocol(Protocol):
 
     def __init__(self, factory: PolicyFactory) -> None:
         self.factory: PolicyFactory = factory
+        self._number = next(_numbers)
         self._reader = Reader()
         self._waiting: Deferred[Verdict] | None = None  # the verdict that is being awaited
         self._half_read: Any = None
@@ -97,7 +100,7 @@ class PolicyProtocol(Protocol):
         factory.counters.stages.count(request.protocol_state if request.protocol_state in STAGES else "other")
         if request.protocol_state in TOO_EARLY:
             factory.say_too_early(request.protocol_state)
-        verdict = factory.judge.judge(request, factory.context, factory.mta)
+        verdict = factory.judge.judge(request, factory.context, factory.mta, self._number)
         if isinstance(verdict, Verdict):
             self._answer(verdict, request, began)
         else:

@@ -24,13 +24,12 @@ from policyd.restrictions import decide
 from policyd.server import PolicyFactory
 from policyd.settings import Settings
 from policyd.wire import Reader, encode
+from sidecar.exchange import Exchange
 from sidecar.listen import Listener
 from sidecar.log import Log
 from sidecar.metrics import Metrics
 from sidecar.settings import digest
 
-NEW_STORE = 10.0  # seconds that a newly opened store gets to serve
-LOOK = 0.05  # seconds between two looks at it
 _SELF_QUERY = b"request=smtpd_access_policy\nprotocol_state=RCPT\nsender=\nclient_address=192.0.2.1\n\n"
 
 
@@ -52,15 +51,29 @@ class PolicyService:
         self._reactor = reactor
         self._log = log
         self._load = load
-        self._open_directory = open_directory
-        self._open_ledger = open_ledger
-        self._draining = False
-        self._opened: dict[str, object] = {"directory": settings.directory, "ledger": settings.ledger}
         self._factories: list[tuple[Listener, PolicyFactory]] = []
         self._counters = Counters(metrics)
         directory = open_directory(settings.directory, reactor=reactor, log=log)
         ledger = open_ledger(settings.ledger, reactor=reactor, log=log)
         self._judge = Judge(settings.rules, directory, ledger, reactor=reactor, log=log)
+        self._directory = Exchange(
+            "directory",
+            settings.directory,
+            directory,
+            open=open_directory,
+            take=self._take_directory,
+            reactor=reactor,
+            log=log,
+        )
+        self._ledger = Exchange(
+            "ledger",
+            settings.ledger,
+            ledger,
+            open=open_ledger,
+            take=self._take_ledger,
+            reactor=reactor,
+            log=log,
+        )
         metrics.gauge(
             "policy_settlements_waiting", "Settlements that the ledger has not taken yet.", self._waiting
         )
@@ -94,10 +107,8 @@ class PolicyService:
         the new ones can; listeners need a restart.
         """
         new, old, judge = self._load(), self.settings, self._judge
-        if new.directory != self._opened["directory"]:
-            self._exchange("directory", new.directory, self._open_directory)
-        if new.ledger != self._opened["ledger"]:
-            self._exchange("ledger", new.ledger, self._open_ledger)
+        self._directory.want(new.directory)
+        self._ledger.want(new.ledger)
         if new.plans != old.plans:
             judge.forget_standings()
         judge.rules = new.rules
@@ -108,28 +119,11 @@ class PolicyService:
             self._log.notice("settings", text="listen and log take effect with a restart")
         self._say_settings("settings")
 
-    def _exchange(self, name: str, settings: object, open_store: Callable[..., Any]) -> None:
-        """Put a new store in place of the old one as soon as it can serve; keep the old one if not."""
-        store = open_store(settings, reactor=self._reactor, log=self._log)
-        store.start()
-        ends = self._reactor.seconds() + NEW_STORE
+    def _take_directory(self, directory: Directory) -> None:
+        self._judge.directory = directory
 
-        def look() -> None:
-            if store.state() != "unavailable":
-                gone = getattr(self._judge, name)
-                setattr(self._judge, name, store)
-                self._opened[name] = settings
-                gone.stop()
-                self._log.notice("settings", text=f"the new {name} serves")
-            elif self._reactor.seconds() < ends and not self._draining:
-                self._reactor.callLater(LOOK, look)
-            else:
-                store.stop()
-                self._log.error(
-                    "settings", text=f"the new {name} is unavailable; the old one goes on serving"
-                )
-
-        look()
+    def _take_ledger(self, ledger: Ledger) -> None:
+        self._judge.ledger = ledger
 
     def _say_settings(self, event: str) -> None:
         settings = self.settings
@@ -145,7 +139,8 @@ class PolicyService:
 
     def drain(self) -> Deferred[None]:
         """Answer what is in flight, deliver what waits, let go of the stores."""
-        self._draining = True
+        self._directory.stop()
+        self._ledger.stop()
         done = gatherResults([factory.drain() for _, factory in self._factories])
         return done.addBoth(lambda _: Deferred.fromCoroutine(self._stop()))
 

@@ -78,7 +78,7 @@ def charge_of(case: Case) -> Charge | None:
     plan = () if mode == "off" else (case.limits or ())
     held = tuple((principal.subject, limit, mode == "enforce") for limit in plan if limit.window)
     if by == "rcpt":
-        first = case.facts.first
+        first = case.facts.recipients == 1
         return Charge(None, Amounts(int(first), 1, request.size if first else 0), held)
     return Charge(Submission(principal.subject, _sender(case)), _whole_message(case), held)
 

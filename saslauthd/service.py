@@ -11,9 +11,16 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList, ensureDeferred
-from twisted.python.failure import Failure
 
-from directory.identity import Credentials, Denied, Directory, Unavailable, Verified
+from directory.identity import (
+    Credentials,
+    Denied,
+    Directory,
+    Login,
+    Principal,
+    Unavailable,
+    Verified,
+)
 from directory.settings import open_directory
 from ledger.blocks import Block, Blocklist
 from ledger.charges import Ledger
@@ -24,6 +31,7 @@ from saslauthd.server import AuthFactory, AuthProtocol
 from saslauthd.session import Rules, Session
 from saslauthd.settings import Settings
 from saslauthd.wire import Reader
+from sidecar.exchange import Exchange
 from sidecar.listen import Listener
 from sidecar.log import Log
 from sidecar.metrics import Metrics
@@ -53,8 +61,6 @@ class AuthService:
         self._settings = settings
         self._load = load
         self._log = log
-        self._open_directory = open_directory
-        self._open_ledger = open_ledger
         self._clock = clock
         self._blocks: Blocklist | None = None
         self._grace: Any = None
@@ -62,6 +68,24 @@ class AuthService:
         self._factories: list[AuthFactory] = []
         self._directory = open_directory(settings.directory, reactor=reactor, log=log)
         self._ledger = open_ledger(settings.ledger, reactor=reactor, log=log)
+        self._directories = Exchange(
+            "directory",
+            settings.directory,
+            self._directory,
+            open=open_directory,
+            take=self._take_directory,
+            reactor=reactor,
+            log=log,
+        )
+        self._ledgers = Exchange(
+            "ledger",
+            settings.ledger,
+            self._ledger,
+            open=open_ledger,
+            take=self._take_ledger,
+            reactor=reactor,
+            log=log,
+        )
         self._reports = Reports(log, metrics)
         metrics.gauge(
             "auth_requests",
@@ -80,16 +104,18 @@ class AuthService:
         self._log.notice("settings", digest=digest(self._settings), environment=self._settings.environment)
         self._directory.start()
         self._grace = self._reactor.callLater(GRACE, self._release)
+        self._ledger.start()
         self._follow(self._ledger)
 
     def reload(self) -> None:
-        """Read the settings again and take what changed. Raises SettingsError, and then nothing changed."""
+        """Read the settings again and take what changed. Raises SettingsError, and then nothing changed.
+
+        The old directory and ledger serve until the new ones can.
+        """
         settings = self._load()
         old, self._settings = self._settings, settings
-        if settings.directory != old.directory:
-            self._replace_directory()
-        if settings.ledger != old.ledger:
-            self._replace_ledger()
+        self._directories.want(settings.directory)
+        self._ledgers.want(settings.ledger)
         for factory in self._factories:
             factory.rules = settings.rules
         restart = [name for name in ("listen", "log") if getattr(settings, name) != getattr(old, name)]
@@ -128,10 +154,21 @@ class AuthService:
             return Refused(outcome.reason, credentials.login)
         if not isinstance(outcome, Verified):
             raise TypeError("a directory says Verified or Denied")
-        subjects = (f"login:{outcome.login}", f"login:{credentials.login}")
+        subjects = [f"login:{outcome.login}", f"login:{credentials.login}", "relay"]
+        if self._known_blocks().has("domain", "login"):
+            subjects.append(f"domain:{await self._domain_of(outcome.login)}")
         if self._known_blocks().find(subjects, self._clock(), extents=("login",)):
             return Refused("blocked", outcome.login)
         return outcome
+
+    async def _domain_of(self, login: str) -> str:
+        """The domain that policyd would know this login by, ``""`` if it has none. Raises Unavailable."""
+        found = self._directory.look_up(Login(login))
+        if found is not None and not isinstance(found, Principal):
+            found = await found
+        if found is None:
+            raise Unavailable("verified and not listed: the directory is changing")
+        return found.domain
 
     def _known_blocks(self) -> Blocklist:
         if self._blocks is None:
@@ -144,7 +181,6 @@ class AuthService:
                 self._blocks = Blocklist(blocks)
                 self._release()
 
-        ledger.start()
         ledger.watch(changed)
 
     def _release(self) -> None:
@@ -156,23 +192,17 @@ class AuthService:
         for one in waiting:
             one.callback(None)
 
-    def _replace_directory(self) -> None:
-        old = self._directory
-        self._directory = self._open_directory(self._settings.directory, reactor=self._reactor, log=self._log)
-        self._directory.start()
-        old.stop()
+    def _take_directory(self, directory: Directory) -> None:
+        self._directory = directory
 
-    def _replace_ledger(self) -> None:
+    def _take_ledger(self, ledger: Ledger) -> None:
         """The blocks that are known hold until the new ledger has told its own."""
-        old = self._ledger
-        self._ledger = self._open_ledger(self._settings.ledger, reactor=self._reactor, log=self._log)
-        self._follow(self._ledger)
-        ensureDeferred(_stop(old)).addErrback(self._stop_failed)
-
-    def _stop_failed(self, failure: Failure) -> None:
-        self._log.error("ledger_stop", problem=failure.getErrorMessage())
+        self._ledger = ledger
+        self._follow(ledger)
 
     async def _drain(self) -> None:
+        self._directories.stop()
+        self._ledgers.stop()
         self._release()
         await DeferredList([connection.drain() for connection in self._connections()])
         self._directory.stop()
@@ -180,7 +210,3 @@ class AuthService:
 
     def _connections(self) -> list[AuthProtocol]:
         return [connection for factory in self._factories for connection in factory.connections]
-
-
-async def _stop(ledger: Ledger) -> None:
-    await ledger.stop()

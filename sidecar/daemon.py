@@ -30,6 +30,7 @@ from sidecar.settings import SettingsError
 DRAIN = 4.0  # seconds to answer what is in flight
 FLUSH = 0.5  # seconds to send what was answered
 STOP = 5.0  # seconds after SIGTERM at which the process ends, whatever hangs
+PAGE_MOST = 32  # readers of the metrics page at one time
 STATE_EVERY = 1.0  # seconds between two looks at the state
 
 _twisted = Logger()
@@ -102,7 +103,7 @@ class _Daemon:
         self._log = log
         self._notifier = Notifier(os.environ)
         self._metrics = metrics
-        self._page: Held | None = None
+        self._page = Gate(reactor, log, PAGE_MOST)
         self._state = ""
         self._stopping = False
         self._reload_failed = metrics.counter("config_reload_failed", "Reloads refused: wrong settings.")
@@ -147,11 +148,11 @@ class _Daemon:
     def _serve_metrics(self, address: str) -> None:
         """Mail does not wait for its statistics: without the page the sidecar serves all the same."""
         try:
-            self._page = hold(Listener(address))
+            held = hold(Listener(address))
         except ListenError as error:
             self._log.error("metrics", text=str(error))
             return
-        metrics_page.serve(self._reactor, self._page, self._metrics, self._service.state)
+        metrics_page.serve(self._page, held, self._metrics, self._service.state)
 
     def _every(self, seconds: float, function: Callable[[], None]) -> None:
         call = LoopingCall(function)
@@ -211,8 +212,7 @@ class _Daemon:
         self._notifier.send("STOPPING=1")
         self._log.notice("stop", connections=self._gate.open)
         self._gate.close()
-        if self._page is not None:
-            self._page.release()
+        self._page.close()
         draining = maybeDeferred(self._service.drain)
         draining.addTimeout(DRAIN, self._reactor)
         draining.addErrback(lambda failure: _twisted.failure("while draining", failure))

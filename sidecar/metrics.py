@@ -11,6 +11,7 @@ from typing import Any
 
 import prometheus_client
 
+from sidecar.gate import Gate
 from sidecar.listen import Held
 
 PREFIX = "submitward_"
@@ -62,8 +63,11 @@ class Metrics:
         return prometheus_client.generate_latest(self.registry)
 
 
-def serve(reactor: Any, held: Held, metrics: Metrics, state: Callable[[], str]) -> Any:
-    """Serve ``/metrics``, and ``/state`` as one line of text, on a held socket; returns the port."""
+def serve(gate: Gate, held: Held, metrics: Metrics, state: Callable[[], str]) -> None:
+    """Serve ``/metrics``, and ``/state`` as one line of text, on a held socket behind a gate of its own.
+
+    Not on Twisted's port, which gives a UNIX socket the mode 0666 even when it takes over an open one.
+    """
     from twisted.web.resource import Resource
     from twisted.web.server import Site
 
@@ -83,4 +87,4 @@ def serve(reactor: Any, held: Held, metrics: Metrics, state: Callable[[], str]) 
     root.putChild(b"metrics", Page(prometheus_client.CONTENT_TYPE_LATEST, metrics.page))
     root.putChild(b"state", Page("text/plain; charset=utf-8", lambda: (state() + "\n").encode()))
     site: Any = Site(root)  # type: ignore[no-untyped-call]
-    return reactor.adoptStreamPort(held.socket.fileno(), held.socket.family, site)
+    gate.add(held, site)

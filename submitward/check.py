@@ -10,6 +10,7 @@ import argparse
 import importlib
 import sys
 from collections.abc import Iterator
+from difflib import get_close_matches
 from pathlib import Path
 
 from directory.file import read_file
@@ -74,7 +75,7 @@ def _good_settings(path: str | Path, settings: object) -> Finding:
 
 def look(settings: Settings, postfix: str) -> Iterator[Finding]:
     """Every finding about what the settings name, in the order in which things depend on each other."""
-    yield look_at_directory(settings)
+    yield from look_at_directory(settings)
     yield look_at_ledger(settings)
     try:
         configuration = postconf.read(postfix)
@@ -86,14 +87,31 @@ def look(settings: Settings, postfix: str) -> Iterator[Finding]:
     yield from look_at_postfix(configuration, ours(settings))
 
 
-def look_at_directory(settings: Settings) -> Finding:
-    """Whether the principals can be read."""
+def look_at_directory(settings: Settings) -> Iterator[Finding]:
+    """Whether the principals can be read, and have plans that there are."""
     file = settings.directory.file.path
     try:
         roll = read_file(file, settings.directory.reading)
     except SettingsError as error:
-        return Finding("error", str(file), str(error), "the last good file stays in force until this one is")
-    return Finding("ok", str(file), f"{len(roll.principals)} principals")
+        yield Finding("error", str(file), str(error), "the last good file stays in force until this one is")
+        return
+    yield Finding("ok", str(file), f"{len(roll.principals)} principals")
+    missing: dict[str, list[str]] = {}
+    for principal in roll.principals:
+        if principal.plan not in settings.plans:
+            missing.setdefault(principal.plan, []).append(principal.subject)
+    for plan, subjects in missing.items():
+        yield _no_plan(str(file), plan, subjects, settings)
+
+
+def _no_plan(file: str, plan: str, subjects: list[str], settings: Settings) -> Finding:
+    more = f" and {len(subjects) - 1} more" if len(subjects) > 1 else ""
+    text = f"{subjects[0]}{more}: the settings have no plan {plan!r}, so every message of theirs is deferred"
+    near = get_close_matches(plan, settings.plans, 1)
+    meant = f"did you mean {near[0]}? Else " if near else ""
+    return Finding(
+        "error", file, text, f"{meant}add it under plans, which has: {', '.join(settings.plans) or 'none'}"
+    )
 
 
 def look_at_ledger(settings: Settings) -> Finding:

@@ -100,7 +100,6 @@ async def _gather(
         principal,
         None if known is AWAY else Blocklist(known[1]),
         max(1, request.recipient_count),
-        request.recipient_count <= 1,
         standings or (),
     )
     verdict = decide(request, inquiry, facts, rules)

@@ -8,10 +8,10 @@ from __future__ import annotations
 import argparse
 
 from directory.identity import Principal
-from directory.settings import read_directory
 from ledger.limits import PER_MESSAGE, Standing, format_amount, format_limit
 from policyd.settings import Settings
 from submitward.bookkeeping import DONE, NO, USAGE, Answer, Refused, answer, author, moment, the_book
+from submitward.listing import listed
 from submitward.targets import FORMS, argument, parse_target, plain
 
 HELP = "show what a principal has used of its limits, or reset it"
@@ -36,28 +36,24 @@ def run(options: argparse.Namespace) -> int:
 
 def show(settings: Settings, options: argparse.Namespace) -> Answer:
     """The standing of each limit of the principal's plan."""
-    principal = listed(settings, options.target)
-    plan = settings.plans.get(principal.plan)
+    principal = owner(settings, options.target)
+    subject, plan = principal.subject, settings.plans.get(principal.plan)
     if plan is None:
-        raise Refused(f"{options.target} has the plan {principal.plan}, which the settings lack", USAGE)
+        raise Refused(f"{subject} has the plan {principal.plan}, which the settings lack", USAGE)
     with the_book(settings) as book:
-        standings = book.standing(tuple((options.target, limit) for limit in plan))
-    head = f"{options.target}: plan {principal.plan}{'' if plan else ', which limits nothing'}"
-    value = {"subject": options.target, "plan": principal.plan, "limits": [in_json(s) for s in standings]}
+        standings = book.standing(tuple((subject, limit) for limit in plan))
+    head = f"{subject}: plan {principal.plan}{'' if plan else ', which limits nothing'}"
+    value = {"subject": subject, "plan": principal.plan, "limits": [in_json(s) for s in standings]}
     return Answer(DONE, value, (head, *map(in_words, standings)))
 
 
-def listed(settings: Settings, subject: str) -> Principal:
-    """The principal of that subject, as the directory lists it now."""
-    found = (p for p in read_directory(settings.directory).principals if p.subject == subject)
-    principal = next(found, None)
+def owner(settings: Settings, subject: str) -> Principal:
+    """The principal of that subject. Raises Refused when the directory does not list it now."""
+    principal = listed(settings, subject)
     if principal is None:
         kind = subject.partition(":")[0]
-        why = (
-            "the directory does not list it"
-            if kind in ("login", "certificate", "network")
-            else "it has no plan"
-        )
+        is_principal = kind in ("login", "certificate", "network")
+        why = "the directory does not list it" if is_principal else "it has no plan"
         raise Refused(f"{subject} is no principal: {why}", NO)
     return principal
 
@@ -84,7 +80,9 @@ def in_json(standing: Standing) -> dict[str, object]:
 
 def reset(settings: Settings, options: argparse.Namespace) -> Answer:
     """Forget what the subject has used; running sidecars learn of it within 250 ms."""
+    principal = listed(settings, options.target)
+    subject = options.target if principal is None else principal.subject
     with the_book(settings) as book:
-        count = book.reset(options.target, author(), options.reason)
-    line = f"{options.target}: reset, {count} counter{'' if count == 1 else 's'} held something"
-    return Answer(DONE, {"subject": options.target, "counters": count}, (line,))
+        count = book.reset(subject, author(), options.reason)
+    line = f"{subject}: reset, {count} counter{'' if count == 1 else 's'} held something"
+    return Answer(DONE, {"subject": subject, "counters": count}, (line,))

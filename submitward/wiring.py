@@ -100,6 +100,11 @@ def _stages(service: Service, asked: tuple[Call, ...], charge: str) -> Iterator[
     present = {STAGES[call.parameter] for call in asked}
     told = ", ".join(stage for stage in _LIST if stage in present)
     yield good(service.name, f"policyd is asked at {told} (charge: {charge})")
+    at_rcpt = [call.parameter for call in asked if STAGES[call.parameter] == "RCPT"]
+    if len(at_rcpt) > 1:
+        where = ", ".join(at_rcpt)
+        text = f"policyd is asked {len(at_rcpt)} times at RCPT ({where}): each recipient counts as often"
+        yield warning(service.name, text, f"ask it in {_LIST['RCPT']} alone")
     if charge == "rcpt":
         if "RCPT" not in present:
             yield error(service.name, "nothing is charged: charge is rcpt", f"add policyd to {_LIST['RCPT']}")

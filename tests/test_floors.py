@@ -30,7 +30,7 @@ FLOORS = {
         0: "wire",
         1: "author header judgement replies session submitter tables",
         2: "keys settings",
-        3: "journal judge refunds server service",
+        3: "journal judge legacy refunds server service",
         4: "__main__",
     },
     "directory": {
@@ -43,7 +43,7 @@ FLOORS = {
         2: "book bookfile clerk clock register schema settings sqlite tally transaction",
     },
     "sidecar": {
-        2: "binding daemon document endpoints gate host inheritance lines listen log metrics notify"
+        2: "binding daemon document endpoints exchange gate host inheritance lines listen log metrics notify"
         " problems quantities reference scalars secret settings",
     },
 }

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import signal
 import sys
 import threading
@@ -14,11 +15,11 @@ import time
 from types import FrameType
 from typing import NoReturn
 
+from tests.lab.cast import Step
 from tests.lab.lab import Lab
 from tests.lab.processes import LabError
 from tests.lab.recovery import killed
 from tests.lab.story import (
-    Step,
     blocked,
     hosts,
     incoming,
@@ -43,9 +44,15 @@ The lab runs; Ctrl-C or SIGTERM ends it. All it takes goes into {sink}/new, one 
   submission   {submission} (STARTTLS), {submissions} (TLS); MX {mx}; what to trust: {ca}
   logins       {logins}
   everything   .lab/lab.json, in {directory}
-  try          swaks --server {submission} -tls --tls-ca-path {ca} --auth-user alice --auth-password
-  {password} \\ --from alice@example.org --to friend@elsewhere.example and          .venv/bin/python -m
-  submitward --settings {settings} quota show alice"""
+  to send mail, and to see what it cost:
+
+  {swaks}
+  {quota}"""
+_SWAKS = (
+    "swaks --server {submission} -tls --tls-ca-path {ca} --auth-user alice --auth-password {password} "
+    "--from alice@example.org --to friend@elsewhere.example"
+)
+_QUOTA = ".venv/bin/python -m submitward --settings {settings} quota show alice"
 
 
 class Stopped(BaseException):
@@ -94,7 +101,7 @@ def _demonstrate(options: argparse.Namespace) -> int:
         say("Every step went as expected." if not wrong else f"NOT as expected: {wrong} lines, see above.")
         if options.keep:
             with contextlib.suppress(Stopped):
-                say(_TALK.format(**_facts(lab)))
+                say(how_to_talk(lab))
                 while True:
                     time.sleep(1)
     return 1 if wrong else 0
@@ -120,10 +127,16 @@ def say(text: str) -> None:
     print(text, flush=True)
 
 
-def _facts(lab: Lab) -> dict[str, object]:
-    logins = ", ".join(f"{name} (password {password})" for name, password in lab.logins.items())
-    about = {"directory": lab.places.directory, "password": lab.logins["alice"]}
-    return {**lab.describe(), **about, "logins": logins}
+def how_to_talk(lab: Lab) -> str:
+    """What is printed while the lab is kept: ports, logins, and commands that can be pasted, one a line."""
+    facts = {
+        **lab.describe(),
+        "directory": lab.places.directory,
+        "password": lab.logins["alice"],
+        "logins": ", ".join(f"{name} (password {password})" for name, password in lab.logins.items()),
+    }
+    commands = {"swaks": _SWAKS.format(**facts), "quota": _QUOTA.format(**facts)}
+    return _TALK.format(**facts, **commands)
 
 
 def _stop(number: int, frame: FrameType | None) -> NoReturn:
@@ -132,7 +145,7 @@ def _stop(number: int, frame: FrameType | None) -> NoReturn:
 
 def _hold_leash() -> None:
     """Under sudo, script/demo can't signal us: it holds our standard input and lets go of it instead."""
-    while sys.stdin.buffer.read(1):
+    while os.read(0, 1):  # not through sys.stdin, whose lock would still be held when the program ends
         pass
     signal.raise_signal(signal.SIGTERM)
 

@@ -1,8 +1,6 @@
-"""The lab: a Postfix of its own on loopback, OpenDKIM, the three sidecars, and a mailbox host that keeps the
-mail.
+"""The lab: Postfix on loopback, OpenDKIM, the three sidecars, and a mailbox host that keeps the mail.
 
-Knows the order in which things start and end, and what lab.json tells. Must not know the story that is told
-in it.
+Knows the order in which things start and end, and what lab.json tells. Must not know the story told in it.
 """
 
 from __future__ import annotations
@@ -12,7 +10,6 @@ import secrets
 import shutil
 import signal
 import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -21,11 +18,11 @@ from typing import Any, TextIO
 
 from tests.lab import files
 from tests.lab.announcement import Announcement
-from tests.lab.processes import Child, LabError, answers, connects, is_free, members, tail, wait_for
-from tests.lab.remains import CLONE, PREFIX, clear_stale, environment, hold, remove, undisturbed
+from tests.lab.processes import LabError, is_free, members
+from tests.lab.remains import CLONE, PREFIX, ROOM, clear_stale, hold, remove, undisturbed
+from tests.lab.running import Running, split_address
 
 PORTS = {"submission": 587, "submissions": 465, "smtp": 25}
-SIDECARS = ("policyd", "saslauthd", "milter")
 _PROGRAMS = {"postfix": "postfix", "opendkim": "opendkim", "openssl": "openssl"}
 
 
@@ -35,10 +32,10 @@ class Lab:
     def __init__(self, *, port_base: int = 10000, announce: Path = CLONE / ".lab") -> None:
         self.services = {name: f"127.0.0.1:{port_base + port}" for name, port in PORTS.items()}
         self.submission, self.submissions, self.mx = self.services.values()
-        self.places = files.Places(Path("/var/tmp") / f"{PREFIX}{secrets.token_hex(3)}")
+        self.places = files.Places(ROOM / f"{PREFIX}{secrets.token_hex(3)}")
         self.announcement = Announcement(announce, self.places.directory)
         self.logins = files.make_logins()
-        self._children: dict[str, Child] = {}
+        self.running = Running(self.places, self.logins["bob"])
         self._pids: dict[str, int] = {}
         self._ended = threading.Event()
         self._watcher = threading.Thread(target=self._watch, name="pids", daemon=True)
@@ -60,8 +57,7 @@ class Lab:
         self.stop()
 
     def start(self) -> None:
-        """Make everything and start everything; returns when mail can be sent. LabError says what is in the
-        way."""
+        """Make and start everything; returns when mail can be sent. LabError says what is in the way."""
         self._check()
         self.places.directory.mkdir()
         self._lock = hold(self.places.directory)
@@ -69,12 +65,12 @@ class Lab:
         files.make_keys(self.places)
         files.write_directory(self.places, self.logins)
         files.write_settings(self.places)
-        sink = self._start_sink()
+        sink = self.running.start_sink()
         files.write_postfix(self.places, self.services, sink)
         self.submitward("export", "postfix", "--directory", str(self.places.postfix / "submitward"))
-        self.start_sidecars()
-        self._start_opendkim()
-        self._start_postfix()
+        self.running.start_sidecars()
+        self.running.start_opendkim()
+        self.running.start_postfix(self.services.values())
         files.hand_over(*self.places.tls.iterdir())
         self._note_pids()
         self.announcement.make(self.describe())
@@ -88,9 +84,7 @@ class Lab:
                 self._watcher.join()
             self.announcement.withdraw()
             if self.places.directory.exists():
-                self._stop_postfix()
-                for name in ("opendkim", "supervisor", "sink"):
-                    self._stop_child(name)
+                self.running.stop()
                 remove(self.places.directory)
             if self._lock is not None:
                 self._lock.close()
@@ -102,101 +96,33 @@ class Lab:
         missing = [package for program, package in _PROGRAMS.items() if not shutil.which(program)]
         if missing:
             raise LabError(f"missing: {', '.join(missing)}. Install: apt-get install {' '.join(missing)}")
-        taken = [address for address in self.services.values() if not is_free(*_pair(address))]
+        taken = [address for address in self.services.values() if not is_free(*split_address(address))]
         if taken:
             raise LabError(
                 f"in use: {', '.join(taken)}. Stop what listens there, or choose other ports with --port-base"
             )
 
-    # ---- the parts
-
-    def _child(self, name: str, command: list[str]) -> Child:
-        child = Child(
-            name,
-            command,
-            log=self.places.log / name,
-            directory=self.places.directory,
-            cwd=CLONE,
-            environ=environment(),
-        )
-        self._children[name] = child
-        return child
-
-    def _stop_child(self, name: str) -> None:
-        if child := self._children.pop(name, None):
-            child.stop()
-
-    def _start_sink(self) -> str:
-        child = self._child("sink", [sys.executable, "-m", "tests.lab.sink", str(self.places.sink)])
-        port = self.places.sink / "port"
-        wait_for("the sink listens", port.exists, child=child)
-        return f"127.0.0.1:{port.read_text()}"
-
-    def start_sidecars(self) -> None:
-        """Start `submitward serve all` and wait until its three sockets answer."""
-        command = ["-m", "submitward", "--settings", str(self.places.settings), "serve", "all"]
-        child = self._child("supervisor", [sys.executable, *command, "--pid-directory", str(self.places.run)])
-        for name in ("policy", "auth", "milter"):
-            path = self.places.socket(name)
-            wait_for(f"{path} answers", lambda path=path: connects(path), child=child)
-        wait_for("the sidecars write their pids", lambda: len(self._sidecar_pids()) == 3, child=child)
-
-    def stop_sidecars(self) -> None:
-        """SIGTERM for the supervisor, which ends all three; their sockets are gone after it."""
-        self._stop_child("supervisor")
-
-    def _start_opendkim(self) -> None:
-        child = self._child("opendkim", ["opendkim", "-f", "-x", str(self.places.postfix / "opendkim.conf")])
-        path = self.places.socket("opendkim")
-        wait_for(f"{path} answers", lambda: connects(path), child=child)
-
-    def _start_postfix(self) -> None:
-        self.postfix("start")
-        for address in self.services.values():
-            wait_for(f"Postfix listens on {address}", lambda address=address: answers(*_pair(address)))
-
-    def _stop_postfix(self) -> None:
-        if (self.places.queue / "pid" / "master.pid").exists():
-            self.postfix("stop", check=False)
-
-    def postfix(self, verb: str, *, check: bool = True) -> None:
-        """``postfix -c DIRECTORY verb`` on the lab's instance."""
-        log = self.places.log / "postfix-commands"
-        with log.open("ab") as output:
-            done = subprocess.run(
-                ["postfix", "-c", str(self.places.postfix), verb],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                env={**environment(), "SUBMITWARD_LAB": str(self.places.directory)},
-                start_new_session=True,
-                check=False,
-            )
-        if check and done.returncode:
-            raise LabError(f"postfix {verb} failed:\n{tail(log)}\n{tail(self.places.log / 'postfix')}")
-
     # ---- what a story does with it
 
     def submitward(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """Run the operator's command on the lab's settings."""
-        done = subprocess.run(
-            [sys.executable, "-m", "submitward", "--settings", str(self.places.settings), *arguments],
-            capture_output=True,
-            text=True,
-            stdin=subprocess.DEVNULL,
-            cwd=CLONE,
-            env={**environment(), "SUBMITWARD_LAB": str(self.places.directory)},
-            check=False,
-        )
+        """Run the operator's command on the lab's settings; LabError when `check` and it does not exit 0."""
+        done = self.running.submitward(*arguments)
         if check and done.returncode:
-            raise LabError(
-                f"submitward {' '.join(arguments)} exits {done.returncode}:\n{done.stdout}{done.stderr}"
-            )
+            said = f"{done.stdout}{done.stderr}"
+            raise LabError(f"submitward {' '.join(arguments)} exits {done.returncode}:\n{said}")
         return done
+
+    def start_sidecars(self) -> None:
+        """Start all three again after `stop_sidecars`."""
+        self.running.start_sidecars()
+
+    def stop_sidecars(self) -> None:
+        """End all three; their sockets are gone after it."""
+        self.running.stop_sidecars()
 
     def pid(self, name: str) -> int:
         """The process now running as policyd, saslauthd, milter, supervisor or opendkim."""
-        return {**self._pids, **self._child_pids(), **self._sidecar_pids()}[name]
+        return {**self._pids, **self.running.pids()}[name]
 
     def wait_pid(self, name: str, old: int, seconds: float = 30) -> bool:
         """Wait until `name` runs again under another pid than `old`; whether it does."""
@@ -258,25 +184,9 @@ class Lab:
             "pids": self._pids,
         }
 
-    def _child_pids(self) -> dict[str, int]:
-        return {
-            name: child.pid for name, child in self._children.items() if name in ("supervisor", "opendkim")
-        }
-
-    def _sidecar_pids(self) -> dict[str, int]:
-        pids = {}
-        for name in SIDECARS:
-            try:
-                pids[name] = int((self.places.run / f"{name}.pid").read_text())
-            except (FileNotFoundError, ValueError):
-                continue
-        return pids
-
     def _note_pids(self) -> bool:
-        """Look at the pids again; whether any has changed."""
-        now = {**self._pids, **self._child_pids(), **self._sidecar_pids()}
-        order = ("supervisor", *SIDECARS, "opendkim")
-        before, self._pids = self._pids, {name: now[name] for name in order if name in now}
+        """Look at the pids again; whether any has changed. What is just being started keeps its old one."""
+        before, self._pids = self._pids, {**self._pids, **self.running.pids()}
         return before != self._pids
 
     def _watch(self) -> None:
@@ -284,8 +194,3 @@ class Lab:
         while not self._ended.wait(0.2):
             if self._note_pids():
                 self.announcement.update(self.describe())
-
-
-def _pair(address: str) -> tuple[str, int]:
-    host, _, port = address.rpartition(":")
-    return host, int(port)

@@ -131,7 +131,7 @@ def members(directory: Path) -> list[int]:
 
 
 def _belongs(entry: Path, directory: Path) -> bool:
-    """Marked by us, or a Postfix daemon on the lab's configuration (Postfix cleans its environment)."""
+    """Marked by us, or of a Postfix on the lab's configuration, which cleans its environment."""
     try:
         variables = (entry / "environ").read_bytes().split(b"\0")
         if f"{MARK}={directory}".encode() in variables:
@@ -139,7 +139,10 @@ def _belongs(entry: Path, directory: Path) -> bool:
         program = os.readlink(entry / "exe")
     except OSError:
         return False
-    return program.startswith(_POSTFIX) and f"MAIL_CONFIG={directory}/postfix".encode() in variables
+    # A person's shell may have MAIL_CONFIG too: a daemon is known by its program, postfix-script by what
+    # it is given.
+    daemon = program.startswith(_POSTFIX) or any(word.startswith(b"daemon_directory=") for word in variables)
+    return daemon and f"MAIL_CONFIG={directory}/postfix".encode() in variables
 
 
 def sweep(directory: Path, seconds: float = 5) -> list[int]:

@@ -12,10 +12,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from tests.lab.cast import Line
 from tests.lab.client import FRIEND, Client, compose, token
 from tests.lab.evidence import delivered, used
-from tests.lab.lab import SIDECARS, Lab
-from tests.lab.story import BOB, Line
+from tests.lab.lab import Lab
+from tests.lab.running import SIDECARS
+from tests.lab.story import BOB
 
 PATIENCE = 60.0
 
@@ -75,8 +77,8 @@ def killed(lab: Lab) -> Iterator[Line]:
     run = Run(lab, Client(lab.submission, lab.places.tls / "ca.crt"))
     before = used(lab, "bob")
     run.deliver()
-    # policyd between RCPT and DATA, saslauthd before AUTH, the milter in a session that it already knows.
-    for name, moment in zip(SIDECARS, ("DATA", "AUTH", "MAIL"), strict=True):
+    # policyd between RCPT and DATA, saslauthd before AUTH, the milter with a message before it.
+    for name, moment in zip(SIDECARS, ("DATA", "AUTH", "DATA"), strict=True):
         old = lab.pid(name)
         trouble = len(run.seen)
         run.deliver({moment: lambda name=name: lab.kill(name)})

@@ -6,7 +6,7 @@ import pytest
 import pytest_twisted
 
 from ledger.blocks import Block
-from ledger.charges import Admitted, Amounts, ChargeId, Refused, Submission
+from ledger.charges import UNTAKEN_WITHIN, Admitted, Amounts, ChargeId, Refused, Submission
 from ledger.limits import parse_limit
 from tests.ledger.stores import START, STORES, TestClock
 
@@ -134,14 +134,14 @@ async def test_a_refused_replacement_gives_nothing_up(ledger):
     await ledger.reserve(charge(2), ALICE, Amounts(1, 6, 10), LIMITS)
     assert isinstance(await ledger.reserve(charge(1), ALICE, Amounts(1, 5, 0), LIMITS), Refused)
     assert await used(ledger, HOUR, DAY) == [8, 10]
-    assert await ledger.record("mx1", "Q1") == ALICE
+    assert await ledger.take_up("mx1", "Q1") == ALICE
 
 
 @pytest_twisted.ensureDeferred
 async def test_a_refused_attempt_is_remembered_nowhere(ledger):
     await ledger.reserve(charge(1), ALICE, Amounts(1, 8, 0), LIMITS)
     assert isinstance(await ledger.reserve(charge(2), ALICE, Amounts(1, 3, 0), LIMITS), Refused)
-    assert await ledger.record("mx1", "Q2") is None
+    assert await ledger.take_up("mx1", "Q2") is None
     assert not await ledger.refund("mx1", "Q2", "login:alice")
     await ledger.release(charge(1))
     assert isinstance(await ledger.reserve(charge(2), ALICE, Amounts(1, 3, 0), LIMITS), Admitted)
@@ -150,8 +150,8 @@ async def test_a_refused_attempt_is_remembered_nowhere(ledger):
 @pytest_twisted.ensureDeferred
 async def test_the_record_is_written_without_limits_too(ledger):
     assert await ledger.reserve(charge(), ALICE, Amounts(1, 6, 10), ()) == Admitted(())
-    assert await ledger.record("mx1", "Q1") == ALICE
-    assert await ledger.record("mx2", "Q1") is None
+    assert await ledger.take_up("mx1", "Q1") == ALICE
+    assert await ledger.take_up("mx2", "Q1") is None
 
 
 @pytest_twisted.ensureDeferred
@@ -237,7 +237,7 @@ async def test_a_concealed_size_is_refused_and_costs_nothing(ledger):
     assert (got.limit, got.standing.used) == (DAY, 600)
     assert got.reopens_at > START + 86400
     assert await used(ledger, HOUR, DAY) == [2, 600]
-    assert await ledger.record("mx1", "Q2") is None
+    assert await ledger.take_up("mx1", "Q2") is None
     assert not await ledger.refund("mx1", "Q2", "login:alice")
 
 
@@ -249,7 +249,7 @@ async def test_a_refused_settlement_that_is_repeated_is_judged_afresh(ledger):
         assert isinstance(await ledger.settle(charge(2), Amounts(1, 2, 500)), Refused)
     await ledger.release(charge(1))
     assert (await ledger.settle(charge(2), Amounts(1, 2, 500))).standings[1].used == 500
-    assert await ledger.record("mx1", "Q2") == ALICE
+    assert await ledger.take_up("mx1", "Q2") == ALICE
 
 
 @pytest_twisted.ensureDeferred
@@ -262,7 +262,7 @@ async def test_settling_judges_the_size_of_the_message(ledger):
 @pytest_twisted.ensureDeferred
 async def test_settling_what_never_was_charges_nothing(ledger):
     assert await ledger.settle(charge(), Amounts(1, 2, 500)) == Admitted(())
-    assert await ledger.record("mx1", "Q1") is None
+    assert await ledger.take_up("mx1", "Q1") is None
 
 
 @pytest_twisted.ensureDeferred
@@ -271,7 +271,7 @@ async def test_an_abandoned_reservation_is_given_back(ledger):
     assert await ledger.release(charge())
     assert not await ledger.release(charge())
     assert await used(ledger, HOUR, DAY) == [0, 0]
-    assert await ledger.record("mx1", "Q1") is None
+    assert await ledger.take_up("mx1", "Q1") is None
 
 
 @pytest_twisted.ensureDeferred
@@ -334,10 +334,115 @@ async def test_a_reused_queue_id_means_the_newest_message(ledger):
     bob = Submission("login:bob", "bob@example.org")
     await ledger.reserve(ChargeId("mx1", "old", "Q"), ALICE, Amounts(1, 2, 0), LIMITS)
     await ledger.reserve(ChargeId("mx1", "new", "Q"), bob, Amounts(1, 2, 0), held(HOUR, subject="login:bob"))
-    assert await ledger.record("mx1", "Q") == bob
+    assert await ledger.take_up("mx1", "Q") == bob
     assert not await ledger.refund("mx1", "Q", "login:alice")
     assert await ledger.refund("mx1", "Q", "login:bob")
     assert not await ledger.refund("mx1", "Q", "login:bob")
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_is_refunded_or_unknown_cannot_be_taken_up(ledger):
+    await ledger.reserve(charge(), ALICE, Amounts(1, 2, 300), LIMITS)
+    await ledger.refund("mx1", "Q1", "login:alice")
+    assert await ledger.take_up("mx1", "Q1") is None
+    assert await ledger.take_up("mx1", "Q2") is None
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("settled", [False, True])
+async def test_what_nobody_took_up_is_given_back_once(ledger, settled):
+    for number in (1, 2):
+        await ledger.reserve(charge(number), ALICE, Amounts(1, 2, 300), LIMITS)
+        if settled:
+            await ledger.settle(charge(number), Amounts(1, 2, 400))
+    assert await ledger.refund_untaken("mx1", 0.0) == 2
+    assert await used(ledger, HOUR, DAY) == [0, 0]
+    assert await ledger.refund_untaken("mx1", 0.0) == 0
+    assert not await ledger.refund("mx1", "Q1", "login:alice")
+    assert await used(ledger, HOUR, DAY) == [0, 0]
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("settled", ["never", "before", "after"])
+async def test_what_was_taken_up_stays_charged(ledger, settled):
+    await ledger.reserve(charge(), ALICE, Amounts(1, 2, 300), LIMITS)
+    if settled == "before":
+        await ledger.settle(charge(), Amounts(1, 2, 300))
+    for _ in range(2):
+        assert await ledger.take_up("mx1", "Q1") == ALICE
+    if settled == "after":
+        await ledger.settle(charge(), Amounts(1, 2, 300))
+    assert await ledger.refund_untaken("mx1", 0.0) == 0
+    assert await used(ledger, HOUR, DAY) == [2, 300]
+    assert await ledger.refund("mx1", "Q1", "login:alice")
+    assert await ledger.refund_untaken("mx1", 0.0) == 0
+    assert await used(ledger, HOUR, DAY) == [0, 0]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_message_that_is_still_coming_in_costs_nothing_once_it_is_given_back(ledger):
+    await ledger.reserve(charge(), ALICE, Amounts(1, 2, 300), LIMITS)
+    assert await ledger.refund_untaken("mx1", 0.0) == 1
+    assert isinstance(await ledger.settle(charge(), Amounts(1, 2, 500)), Admitted)
+    assert await used(ledger, HOUR, DAY) == [0, 0]
+    assert await ledger.take_up("mx1", "Q1") is None
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_was_given_back_untaken_can_be_sent_again(ledger):
+    await ledger.reserve(charge(), ALICE, Amounts(1, 2, 300), LIMITS)
+    await ledger.take_up("mx1", "Q1")
+    await ledger.refund("mx1", "Q1", "login:alice")
+    await ledger.reserve(charge(), ALICE, Amounts(1, 3, 300), LIMITS)  # the mark went with the old charge
+    assert await ledger.refund_untaken("mx1", 0.0) == 1
+    await ledger.reserve(charge(), ALICE, Amounts(1, 4, 300), LIMITS)
+    assert await ledger.take_up("mx1", "Q1") == ALICE
+    assert await ledger.refund_untaken("mx1", 0.0) == 0
+    assert await used(ledger, HOUR) == [4]
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_time_of_the_reservation_tells_what_may_be_given_back_untaken(ledger, clock):
+    """Whatever was made when, and when it was settled: 1 too long ago, 2 and 3 within, 4 too late."""
+    for number, pause in ((1, 1.0), (2, UNTAKEN_WITHIN), (3, 1.0), (4, 5.0)):
+        await ledger.reserve(charge(number), ALICE, Amounts(1, 1, 10 * number), LIMITS)
+        clock.advance(pause)
+    for number in (1, 2, 3, 4):
+        await ledger.settle(charge(number), Amounts(1, 1, 10 * number))
+    assert await ledger.refund_untaken("mx1", UNTAKEN_WITHIN + 10) == 0
+    assert await ledger.refund_untaken("mx1", 6.0) == 2
+    assert await used(ledger, HOUR, DAY) == [2, 50]
+    assert await ledger.take_up("mx1", "Q4") == ALICE
+    assert await ledger.take_up("mx1", "Q1") == ALICE
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_is_reserved_anew_is_as_old_as_its_last_reservation(ledger, clock):
+    await ledger.reserve(charge(), ALICE, Amounts(1, 1, 10), LIMITS)
+    clock.advance(10)
+    await ledger.reserve(charge(), ALICE, Amounts(1, 1, 20), LIMITS)
+    clock.advance(10)
+    assert await ledger.refund_untaken("mx1", 15.0) == 0
+    assert await ledger.refund_untaken("mx1", 10.0) == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_only_what_a_milter_would_have_seen_is_given_back_untaken(ledger, clock):
+    other, final = ChargeId("mx2", "i", "Q"), ChargeId("mx1", "i", "bob@example.com")
+    nobody, gone, lapsed = charge(1), charge(2), charge(3)
+    await ledger.reserve(lapsed, ALICE, Amounts(1, 1, 0), LIMITS)
+    clock.advance(3600)
+    await ledger.reserve(other, ALICE, Amounts(1, 1, 0), LIMITS)
+    await ledger.reserve(final, ALICE, Amounts(0, 1, 0), LIMITS, final=True)
+    await ledger.reserve(nobody, None, Amounts(1, 1, 0), LIMITS)
+    await ledger.reserve(gone, ALICE, Amounts(1, 1, 0), LIMITS)
+    await ledger.release(gone)
+    assert await ledger.refund_untaken("mx1", 0.0) == 0
+    assert await ledger.refund_untaken("mx1", 3600.0) == 0
+    assert await used(ledger, HOUR) == [3]
+    await ledger.settle(lapsed, Amounts(1, 1, 0))
+    assert await ledger.refund_untaken("mx1", 0.0) == 0
+    assert await ledger.refund_untaken("mx2", 0.0) == 1
 
 
 @pytest_twisted.ensureDeferred
@@ -347,7 +452,7 @@ async def test_an_unsettled_reservation_is_given_back_after_an_hour(ledger, cloc
     assert await used(ledger, DAY) == [300]
     clock.advance(1)
     assert await used(ledger, DAY) == [0]
-    assert await ledger.record("mx1", "Q1") is None
+    assert await ledger.take_up("mx1", "Q1") is None
 
 
 @pytest_twisted.ensureDeferred
@@ -374,9 +479,9 @@ async def test_a_settled_charge_is_known_for_an_hour_and_stays_charged(ledger, c
     clock.advance(1800)
     await ledger.settle(charge(), Amounts(1, 2, 300))
     clock.advance(3599)
-    assert await ledger.record("mx1", "Q1") == ALICE
+    assert await ledger.take_up("mx1", "Q1") == ALICE
     clock.advance(1)
-    assert await ledger.record("mx1", "Q1") is None
+    assert await ledger.take_up("mx1", "Q1") is None
     assert not await ledger.refund("mx1", "Q1", "login:alice")
     assert await used(ledger, DAY) == [300]
 
@@ -387,7 +492,7 @@ async def test_a_final_charge_is_for_good_and_keeps_no_record(ledger):
     for _ in range(2):
         got = await ledger.reserve(one, ALICE, Amounts(0, 1, 0), LIMITS, final=True)
         assert got.standings[0].used == 1
-    assert await ledger.record("mx1", "bob@example.com") is None
+    assert await ledger.take_up("mx1", "bob@example.com") is None
     assert not await ledger.release(one)
     assert not await ledger.refund("mx1", "bob@example.com", "login:alice")
     await ledger.settle(one, Amounts(0, 5, 0))
@@ -420,7 +525,7 @@ async def test_absurd_amounts_and_hostile_text_are_kept_or_refused_like_any_othe
     odd = ChargeId("mx1", "i\udcff\0", "Q'\udcff")
     assert isinstance(await ledger.reserve(odd, hostile, Amounts(1, 1, 10**40), LIMITS), Refused)
     assert isinstance(await ledger.reserve(odd, hostile, Amounts(1, -5, -(10**40)), LIMITS), Admitted)
-    assert await ledger.record("mx1", "Q'\udcff") == hostile
+    assert await ledger.take_up("mx1", "Q'\udcff") == hostile
     assert await used(ledger, HOUR, DAY) == [0, 0]
 
 
@@ -489,6 +594,10 @@ async def test_the_generation_moves_with_all_that_others_hold_in_memory(ledger):
     assert not await moved(lambda: ledger.settle(charge(1), Amounts(1, 1, 2)))
     assert await moved(lambda: ledger.refund("mx1", "Q1", "login:alice"))
     await reserve(2)
+    assert not await moved(lambda: ledger.take_up("mx1", "Q2"))
+    assert not await moved(lambda: ledger.refund_untaken("mx1", 0.0))
+    await reserve(3)
+    assert await moved(lambda: ledger.refund_untaken("mx1", 0.0))
     assert await moved(lambda: ledger.release(charge(2)))
     assert await moved(lambda: ledger.reset("login:alice", "root", "x"))
     assert await moved(lambda: ledger.block(block()))

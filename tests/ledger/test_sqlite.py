@@ -13,6 +13,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.task import deferLater
 
+import ledger.book
 import ledger.clerk
 from ledger.blocks import Block
 from ledger.bookfile import open_book
@@ -120,6 +121,34 @@ async def test_stopping_finishes_what_is_queued(make, directory):
     waiting = [reserve(store, number) for number in range(1000)]
     await store.stop()
     assert all(isinstance(deferred.result, Admitted) for deferred in waiting)
+
+
+@pytest_twisted.ensureDeferred
+async def test_waiting_for_the_file_makes_no_new_message_old(make, directory, monkeypatch):
+    clock = TestClock()
+    store, waiting = make(clock), []
+    await reserve(store, 1)
+    clock.advance(1.0)
+    with monkeypatch.context() as patched:
+        patched.setattr(store._clerk, "hand", lambda *verb: not waiting.append(verb))
+        refunded = store.refund_untaken("mx1", 0.5)
+    clock.advance(3.0)
+    await reserve(store, 2)
+    clock.advance(3.0)
+    store._clerk.hand(*waiting[0])
+    assert await refunded == 1
+    assert await used(store) == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_many_messages_that_nobody_took_up_are_given_back_by_and_by(make, directory):
+    store = make()
+    most = ledger.book.UNTAKEN_AT_ONCE
+    await gatherResults([reserve(store, number) for number in range(most - 1)])
+    await gatherResults([reserve(store, number, 0) for number in range(most, most + 3)])
+    counts = [await store.refund_untaken("mx1", 0.0) for _ in range(3)]
+    assert counts == [most, 2, 0]
+    assert await used(store) == 0
 
 
 @pytest_twisted.ensureDeferred

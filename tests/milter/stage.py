@@ -156,9 +156,11 @@ class Stage:
         self.port: Any = None
         self._mtas: list[Mta] = []
 
-    def write(self, author: str = "{}", sign: str = "{}", charge: str = "data") -> None:
+    def write(
+        self, author: str = "{}", sign: str = "{}", charge: str = "data", directory: str = "directory.yaml"
+    ) -> None:
         text = SETTINGS.format(home=self.home, author=author, sign=sign, charge=charge)
-        self.config.write_text(text, encoding="utf-8")
+        self.config.write_text(text.replace("directory.yaml", directory), encoding="utf-8")
 
     def load(self) -> Settings:
         return load_settings(self.config)
@@ -221,7 +223,7 @@ class Stage:
 
 @asynccontextmanager
 async def stage(reactor: Any, **sections: str) -> AsyncIterator[Stage]:
-    """A running milter; `sections` are author, sign and charge."""
+    """A running milter; `sections` are author, sign, charge and the directory's file."""
     home = Path(tempfile.mkdtemp(prefix="sw", dir="/var/tmp"))
     shutil.copy(FIXTURES / "directory.yaml", home / "directory.yaml")
     made = Stage(reactor, home)

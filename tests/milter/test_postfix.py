@@ -2,6 +2,7 @@
 
 import re
 
+import pytest
 import pytest_twisted
 from twisted.internet import reactor
 
@@ -100,3 +101,33 @@ async def test_messages_pass_again_after_the_milter_was_away_between_them() -> N
         assert (await threaded(send, client, "alice@example.org"))[0] == 250
         await threaded(client.quit)
         assert await used(host) == 2
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_client_that_pauses_after_many_recipients_is_served_and_charged_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("milter.server.STALLED", 0.5)
+    async with mail_host(reactor) as host:
+        client = await threaded(host.connect)
+
+        def envelope() -> None:
+            client.mail("alice@example.org")
+            for number in range(60):
+                code, text = client.rcpt(f"recipient-{number}@elsewhere.example")
+                assert code == 250, text
+
+        await threaded(envelope)
+        # Postfix sends the macros of recipients, wanted or not, whenever 4096 octets have come together.
+        (connection,) = host.stage.service._factories[0][1].connections
+        assert not connection._reader.is_between_packets
+        await host.stage.pause(1.5)
+        code, text = await threaded(client.data, "From: alice@example.org\r\n\r\nHello.\r\n")
+        assert code == 250, text
+        assert await used(host) == 1
+        assert (await threaded(send, client, "alice@example.org"))[0] == 250
+        assert await used(host) == 2
+        assert (await threaded(send, client, "bob@example.org"))[0] == 550
+        assert await used(host) == 2
+        await threaded(client.quit)
+        assert "event=protocol_error" not in host.stage.out.getvalue()

@@ -7,9 +7,9 @@ import pytest_twisted
 from twisted.internet import reactor
 
 from milter.refunds import WAIT
-from milter.wire import PACKET_MAX, Packet
+from milter.wire import PACKET_MAX, Packet, encode
 from sidecar.settings import SettingsError
-from tests.milter.stage import Broken, stage
+from tests.milter.stage import OFFER, Broken, Stage, stage
 
 CONTINUE = Packet(b"c")
 OWN = ("From", " Alice <alice@example.org>")
@@ -223,12 +223,25 @@ async def test_observe_logs_what_would_have_been_and_lets_pass() -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_off_asks_nobody() -> None:
+async def test_off_judges_nothing_and_needs_no_queue_id() -> None:
     async with stage(reactor, author="{mode: off}") as set_up:
-        set_up.service.judge.ledger = Broken(set_up.service.judge.ledger, "fail", "record")
         mta = await set_up.greeted()
+        for queue_id in ("ABC", ""):
+            assert await mta.send(reactor, FOREIGN, queue_id=queue_id) == CONTINUE
+            mta.say(Packet(b"E"))
+            assert await mta.hear(reactor) == CONTINUE
+        assert "event=author" not in set_up.out.getvalue()
+
+
+@pytest.mark.parametrize("how", ["fail", "hang"])
+@pytest_twisted.ensureDeferred
+async def test_off_waits_a_second_at_most_for_a_ledger_that_is_away(how: str) -> None:
+    async with stage(reactor, author="{mode: off}") as set_up:
+        set_up.service.judge.ledger = Broken(set_up.service.judge.ledger, how, "take_up")
+        mta = await set_up.greeted()
+        began = reactor.seconds()
         assert await mta.send(reactor, FOREIGN) == CONTINUE
-        assert set_up.service.judge.ledger.asked == []
+        assert reactor.seconds() - began < WAIT + 0.5
 
 
 # -- trouble
@@ -238,7 +251,7 @@ async def test_off_asks_nobody() -> None:
 async def test_a_ledger_that_is_away_defers() -> None:
     async with stage(reactor) as set_up:
         await set_up.record()
-        set_up.service.judge.ledger = Broken(set_up.service.judge.ledger, "fail", "record")
+        set_up.service.judge.ledger = Broken(set_up.service.judge.ledger, "fail", "take_up")
         mta = await set_up.greeted()
         assert says(await mta.send(reactor, OWN)).startswith("451 4.3.0")
         assert "reason=ledger_unavailable" in set_up.line()
@@ -249,7 +262,7 @@ async def test_a_ledger_that_is_away_defers() -> None:
 async def test_a_ledger_that_never_answers_defers_within_the_deadline() -> None:
     async with stage(reactor) as set_up:
         await set_up.record()
-        set_up.service.judge.ledger = Broken(set_up.service.judge.ledger, "hang", "record")
+        set_up.service.judge.ledger = Broken(set_up.service.judge.ledger, "hang", "take_up")
         mta, other = await set_up.greeted(), await set_up.greeted()
         waiting = mta.send(reactor, OWN)
         began = reactor.seconds()
@@ -260,20 +273,66 @@ async def test_a_ledger_that_never_answers_defers_within_the_deadline() -> None:
         assert await other.hear(reactor) == CONTINUE
 
 
+def rename(set_up: Stage, old: str, new: str) -> None:
+    text = set_up.config.read_text("utf-8")
+    set_up.config.write_text(text.replace(old, new), encoding="utf-8")
+    set_up.service.reload()
+
+
+async def until(set_up: Stage, text: str) -> None:
+    """Wait until the log holds `text`."""
+    while text not in set_up.out.getvalue():
+        await set_up.pause(0.05)
+
+
 @pytest_twisted.ensureDeferred
 async def test_a_directory_that_is_away_defers() -> None:
-    async with stage(reactor) as set_up:
-        (set_up.home / "gone.yaml").write_text("logins: [", encoding="utf-8")
-        set_up.config.write_text(
-            set_up.config.read_text("utf-8").replace("directory.yaml", "gone.yaml"), encoding="utf-8"
-        )
+    async with stage(reactor, directory="gone.yaml") as set_up:
         await set_up.record()
-        set_up.service.reload()
         mta = await set_up.greeted()
         assert says(await mta.send(reactor, OWN)).startswith("451 4.3.0")
         assert "reason=directory_unavailable" in set_up.line()
         assert set_up.service.state().startswith("degraded")
         assert set_up.service.healthy()
+        rename(set_up, "gone.yaml", "directory.yaml")
+        await until(set_up, "the new directory serves")
+        mta.say(Packet(b"A"))
+        await set_up.record("B")
+        assert await mta.send(reactor, OWN, queue_id="B") == CONTINUE
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_reload_to_stores_that_cannot_serve_keeps_the_old_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sidecar.exchange.PATIENCE", 0.3)
+    async with stage(reactor) as set_up:
+        mta = await set_up.greeted()
+        rename(set_up, "directory.yaml", "gone.yaml")
+        rename(set_up, "ledger.sqlite", "no/such/ledger")
+        for queue_id in ("A", "B"):  # before they are given up, and after
+            await set_up.record(queue_id)
+            assert await mta.send(reactor, OWN, queue_id=queue_id) == CONTINUE
+            mta.say(Packet(b"A"))
+            await set_up.record(f"{queue_id}2")
+            assert says(await mta.send(reactor, FOREIGN, queue_id=f"{queue_id}2")).startswith("550 5.7.1")
+            mta.say(Packet(b"A"))
+            await until(set_up, "the new directory is unavailable; the old one goes on serving")
+            await until(set_up, "the new ledger is unavailable; the old one goes on serving")
+        assert await set_up.used() == 2
+        assert set_up.out.getvalue().count("refund=done") == 2
+        assert set_up.service.state() == "ok"
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_reload_opens_another_ledger_and_takes_it_when_it_serves() -> None:
+    async with stage(reactor) as set_up:
+        mta = await set_up.greeted()
+        rename(set_up, "ledger.sqlite", "other.sqlite")
+        await until(set_up, "the new ledger serves")
+        await set_up.record()
+        assert await mta.send(reactor, OWN) == CONTINUE
+        assert (set_up.home / "other.sqlite").exists()
 
 
 @pytest.mark.parametrize("how", ["fail", "hang"])
@@ -431,17 +490,77 @@ async def test_a_broken_peer_is_dropped_without_an_answer(data: bytes) -> None:
         assert await other.hear(reactor) == CONTINUE
 
 
-@pytest.mark.parametrize("data", [b"\0", b"\0\0\0\x0aM<al"], ids=["half a length", "half a packet"])
+HALVES = pytest.mark.parametrize("data", [b"\0", b"\0\0\0\x0aM<al"], ids=["half a length", "half a packet"])
+
+
+@HALVES
+@pytest_twisted.ensureDeferred
+async def test_half_a_packet_is_waited_for_while_the_mta_may_wait_for_its_client(
+    data: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("milter.server.STALLED", 0.1)
+    async with stage(reactor) as set_up:
+        mta = await set_up.greeted()
+        for _ in range(2):
+            mta.transport.write(data)
+            await set_up.pause(0.3)
+            mta.transport.write(b"\0\0\0\x0aM<al@b.c>\0"[len(data) :])
+            assert await mta.hear(reactor) == CONTINUE
+            mta.say(Packet(b"A"))
+        assert "event=protocol_error" not in set_up.out.getvalue()
+
+
+@HALVES
 @pytest_twisted.ensureDeferred
 async def test_half_a_packet_is_not_waited_for_for_ever(data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("milter.server.STALLED", 0.1)
+    monkeypatch.setattr("milter.server.HALF_READ", 0.1)
     async with stage(reactor) as set_up:
         slow, idle = await set_up.greeted(), await set_up.greeted()
         slow.transport.write(data)
         assert await slow.hear(reactor) is None
-        assert "half a packet" in set_up.line("protocol_error")
+        assert "half a packet, or answers unread, for 0.1 s" in set_up.line("protocol_error")
         idle.say(Packet(b"M", b"<a@b>\0"))
         assert await idle.hear(reactor) == CONTINUE
+
+
+@pytest_twisted.ensureDeferred
+async def test_half_a_negotiation_is_not_waited_for_as_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("milter.server.STALLED", 0.1)
+    async with stage(reactor) as set_up:
+        mta = await set_up.mta()
+        mta.transport.write(OFFER[:7])
+        assert await mta.hear(reactor) is None
+        assert "half a packet" in set_up.line("protocol_error")
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_patience_begins_anew_with_each_whole_packet(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("milter.server.HALF_READ", 0.5)
+    async with stage(reactor) as set_up:
+        mta = await set_up.greeted()
+        one = encode(Packet(b"M", b"<al@b.c>\0"))
+        mta.transport.write(one[:6])
+        for _ in range(5):  # never between two packets
+            await set_up.pause(0.2)
+            mta.transport.write(one[6:] + one[:6])
+            assert await mta.hear(reactor) == CONTINUE
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_peer_that_does_not_read_is_dropped_soon_half_a_packet_or_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("milter.server.STALLED", 0.2)
+    async with stage(reactor) as set_up:
+        mta = await set_up.greeted()
+        mta.transport.write(b"\0\0\0\7M<a")
+        await set_up.pause(0.1)
+        mta.transport.pauseProducing()
+        mta.transport.write(b"@b>\0" + b"\0\0\0\7M<a@b>\0" * 400_000)
+        while "event=protocol_error" not in set_up.out.getvalue():
+            await set_up.pause(0.05)
+        assert "for 0.2 s" in set_up.line("protocol_error")
+        mta.transport.abortConnection()
 
 
 @pytest_twisted.ensureDeferred

@@ -101,7 +101,7 @@ async def test_the_record_says_who_submits_as_what() -> None:
     async with running() as house:
         connection = Connection(house)
         await connection.ask(**{**DATA, "sender": "BOB@Example.ORG"})
-        record = await house.judge.ledger.record("mx1.example.org", "Q1")
+        record = await house.judge.ledger.take_up("mx1.example.org", "Q1")
         assert (record.principal, record.sender) == ("login:bob", "bob@example.org")
 
 
@@ -166,27 +166,53 @@ async def test_one_decision_is_one_line_that_joins_postfix_log() -> None:
 def test_a_charge_has_the_same_name_for_a_repeat_and_another_for_nameless_requests() -> None:
     data = Request(protocol_state="DATA", instance="1.2", queue_id="Q1", recipient="a@b")
     assert charge_id(data, "mx1") == ChargeId("mx1", "1.2", "Q1")
-    assert charge_id(data, "mx1", by="rcpt") == ChargeId("mx1", "1.2", "a@b")
+    assert charge_id(data, "mx1", by="rcpt") == ChargeId("mx1", "1.2", "1 a@b")
+    assert charge_id(data, "mx1", by="rcpt", number=2) == ChargeId("mx1", "1.2", "2 a@b")
     nameless = data._replace(instance="", queue_id="")
     assert charge_id(nameless, "mx1") != charge_id(nameless, "mx1")
     odd = charge_id(data._replace(recipient="\udcff" * 999), "mx1", by="rcpt")
     assert len(odd.queue_id.encode()) <= 255
 
 
-def test_recipients_are_counted_as_a_set_for_each_transaction() -> None:
+def test_a_repeated_recipient_counts_again_and_a_repeated_request_does_not() -> None:
     open_ = Transactions(most=2)
-    assert open_.count("mx1", "i", "a") == (1, True)
-    open_.add("mx1", "i", "a", 3)
-    assert open_.count("mx1", "i", "a") == (1, True)
-    assert open_.count("mx1", "i", "b") == (2, False)
-    assert open_.count("mx2", "i", "b") == (1, True)
-    for recipient in "abcdefgh":
-        open_.add("mx1", "i", recipient, 3)
-    assert open_.size("mx1", "i") == 3
+    assert open_.count("mx1", "i", "a", 1) == 1
+    open_.add("mx1", "i", "a", 1)
+    assert open_.count("mx1", "i", "b", 1) == 2
+    assert open_.count("mx1", "i", "a", 1) == 2  # the client says it twice
+    assert open_.count("mx1", "i", "a", 2) == 1  # Postfix has not heard the answer
+    open_.add("mx1", "i", "a", 2)
+    assert open_.size("mx1", "i") == 1
+    assert open_.count("mx1", "i", "a", 2) == 2
+    open_.add("mx1", "i", "b", 2)
+    assert open_.count("mx1", "i", "a", 3) == 3  # not what was asked last: nothing was lost
+    assert open_.count("mx2", "i", "b", 1) == 1
     open_.forget("mx1", "i")
     assert open_.size("mx1", "i") == 1
-    open_.add("mx1", "", "a", 3)
-    assert open_.count("mx1", "", "b") == (1, True)
+    open_.add("mx1", "", "a", 1)
+    assert open_.count("mx1", "", "b", 1) == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_rcpt_and_data_count_alike_when_one_recipient_is_repeated() -> None:
+    async with running() as house:
+        connection = Connection(house)
+        assert [await connection.ask(instance="i1") for _ in range(2)] == ["DUNNO"] * 2
+        assert (await connection.ask(instance="i1")).startswith("452 4.5.3")
+        two = {"instance": "i1", "queue_id": "Q1", "recipient_count": 2}
+        assert await connection.ask(**{**DATA, **two}) == "DUNNO"
+        assert await used(house) == 2
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_was_counted_before_a_restart_is_counted_at_data() -> None:
+    async with running() as house:
+        connection = Connection(house)
+        await connection.ask(instance="i1")
+        house.judge._transactions = Transactions()
+        assert [await connection.ask(instance="i1") for _ in range(2)] == ["DUNNO"] * 2
+        three = {"instance": "i1", "queue_id": "Q1", "recipient_count": 3}
+        assert (await connection.ask(**{**DATA, **three})).startswith("554 5.7.1 3 recipients")
 
 
 def test_memory_is_bounded_and_drops_what_was_used_the_longest_ago() -> None:

@@ -156,6 +156,44 @@ def test_a_block_stops_its_subject(subject: str, end: float | None, code: int) -
     assert "secret reason" not in action.text
 
 
+LISTED, SECOND, UNLISTED = ("sha256:" + digits * 32 for digits in ("aa", "bb", "cc"))
+PRINTER = Principal(
+    "certificate", LISTED, {Address("printer@example.org"): "certificate"}, fingerprints=(LISTED, SECOND)
+)
+PRESENTED = {
+    "the first that is listed": (PRINTER, LISTED, LISTED),
+    "another of the same certificate than is presented": (PRINTER, LISTED, SECOND),
+    "the second, presented": (PRINTER, SECOND, SECOND),
+    "the first, while the second is presented": (PRINTER, SECOND, LISTED),
+    "one that the directory does not list, from a listed network": (
+        Principal("network", "192.0.2.0/24", {Address("printer@example.org"): "network"}),
+        UNLISTED,
+        UNLISTED,
+    ),
+    "one that a login presents": (
+        replace(ALICE, addresses={Address("printer@example.org"): "mailbox"}),
+        UNLISTED,
+        UNLISTED,
+    ),
+}
+
+
+@pytest.mark.parametrize(("principal", "shown", "blocked"), PRESENTED.values(), ids=PRESENTED.keys())
+def test_a_block_of_any_fingerprint_of_a_certificate_stops_it(
+    principal: Principal, shown: str, blocked: str
+) -> None:
+    request = RCPT._replace(sasl_username="", sender="printer@example.org", ccert_fingerprint=shown[7:])
+    stopped = Block("b1", f"certificate:{blocked}", "sending", "ops", "stolen", "", NOW, None)
+    other = replace(stopped, subject="certificate:sha256:" + "dd" * 32)
+    facts = FACTS._replace(principal=principal)
+    refused = verdict(request, facts._replace(blocks=Blocklist([stopped])))
+    assert isinstance(refused.action, Reply)
+    assert (refused.action.code, dict(refused.found.detail)["subject"]) == (554, stopped.subject)
+    assert verdict(request, facts._replace(blocks=Blocklist([other]))).action == DUNNO
+    by_key = request._replace(ccert_fingerprint="", ccert_pubkey_fingerprint=shown[7:])
+    assert verdict(by_key, facts._replace(blocks=Blocklist([stopped]))).action == refused.action
+
+
 def test_data_asks_for_the_reservation_of_the_whole_message() -> None:
     charge = verdict(DATA).charge
     assert charge is not None
@@ -168,7 +206,7 @@ def test_rcpt_takes_nothing_unless_sites_are_charged_there() -> None:
     assert verdict(RCPT).charge is None
     at_rcpt = replace(RULES, charge="rcpt")
     first = verdict(RCPT._replace(size=9), rules=at_rcpt).charge
-    later = verdict(RCPT._replace(size=9), FACTS._replace(first=False, recipients=2), at_rcpt).charge
+    later = verdict(RCPT._replace(size=9), FACTS._replace(recipients=2), at_rcpt).charge
     assert first is not None
     assert later is not None
     assert (first.amounts, later.amounts) == (Amounts(1, 1, 9), Amounts(0, 1, 0))

@@ -239,7 +239,8 @@ async def test_pipelined_requests_are_answered_in_order_also_when_some_wait() ->
         def talk() -> list[str | None]:
             client = Client(house.policy)
             senders = [f"{n}@x.example" if n % 2 else "alice@example.org" for n in range(300)]
-            client.send(b"".join(encode_request(attributes(sender=sender)) for sender in senders))
+            requests = (attributes(sender=sender, instance=f"i{n}") for n, sender in enumerate(senders))
+            client.send(b"".join(map(encode_request, requests)))
             return [client.read() for _ in senders]
 
         answers = await house.in_thread(talk)
@@ -391,7 +392,7 @@ async def test_any_bytes_get_no_answer_that_permits_and_harm_nobody() -> None:
 
         def talk() -> None:
             steady = Client(house.policy)
-            for _ in range(300):
+            for number in range(300):
                 hostile = Client(house.policy)
                 data = b"".join(chance.choice(pieces) for _ in range(chance.randint(1, 12)))
                 data += chance.randbytes(chance.randint(0, 30))
@@ -403,7 +404,7 @@ async def test_any_bytes_get_no_answer_that_permits_and_harm_nobody() -> None:
                 except (BrokenPipeError, ConnectionResetError, OSError):
                     pass
                 hostile.close()
-                assert steady.ask() == "DUNNO"
+                assert steady.ask(instance=f"i{number}") == "DUNNO"
 
         await house.in_thread(talk)
         assert "Traceback" not in house.log.getvalue()

@@ -10,9 +10,10 @@ from types import FrameType
 import pytest
 
 from tests.lab import Lab
+from tests.lab.cast import Cast
 from tests.lab.lab import PORTS
 from tests.lab.processes import is_free
-from tests.lab.story import Cast, reset
+from tests.lab.story import reset
 
 
 def free_port_base(start: int = 20000) -> int:

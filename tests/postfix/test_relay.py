@@ -10,9 +10,10 @@ from email.utils import make_msgid
 import pytest
 
 from tests.lab import Lab
+from tests.lab.cast import Cast
 from tests.lab.client import FRIEND, Client, Reply, Session, compose, token
 from tests.lab.evidence import delivered, used
-from tests.lab.story import ALICE, APPLICATION, BOB, PRINTER, Cast, many
+from tests.lab.story import ALICE, APPLICATION, BOB, PRINTER, many
 
 # What alice says as MAIL FROM → the code she gets. Add a line for each new trick.
 SENDERS = [

@@ -6,7 +6,7 @@ import pytest
 
 from tests.lab import Lab
 from tests.lab.__main__ import STEPS
-from tests.lab.story import Step
+from tests.lab.cast import Step
 
 
 @pytest.mark.parametrize("step", STEPS, ids=lambda step: step.__name__)

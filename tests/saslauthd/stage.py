@@ -15,7 +15,7 @@ from twisted.internet.endpoints import UNIXClientEndpoint, connectProtocol
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.task import deferLater
 
-from directory.identity import Credentials, Denied, Unavailable, Verified
+from directory.identity import Credentials, Denied, Login, Principal, Unavailable, Verified
 from ledger.blocks import Block
 from saslauthd.server import AuthFactory
 from saslauthd.service import AuthService
@@ -37,6 +37,8 @@ class Directory:
     def __init__(self) -> None:
         self.asked: list[str] = []
         self.cancelled: list[str] = []
+        self.looked_up: list[str] = []
+        self.domains: dict[str, Any] = {}
         self.stopped = False
         self.is_away = False
         self.held: list[tuple[str, Deferred[Any]]] = []
@@ -50,8 +52,10 @@ class Directory:
     def state(self) -> str:
         return "unavailable" if self.is_away else "ok"
 
-    def look_up(self, question: object) -> None:
-        return None
+    def look_up(self, question: Login) -> Any:
+        """Everybody is of example.org, except that a test may say otherwise in `domains`."""
+        self.looked_up.append(question.name)
+        return self.domains.get(question.name, Principal("login", question.name, domain="example.org"))
 
     def verify(self, credentials: Credentials) -> Deferred[Any]:
         login = credentials.login
@@ -81,6 +85,7 @@ class Ledger:
         self._blocks = blocks
         self._changed: list[Callable[..., None]] = []
         self.stopped = False
+        self.is_away = False
 
     def start(self) -> None:
         pass
@@ -90,7 +95,7 @@ class Ledger:
         return succeed(None)
 
     def state(self) -> str:
-        return "ok"
+        return "unavailable" if self.is_away else "ok"
 
     def watch(self, changed: Callable[..., None]) -> None:
         self._changed.append(changed)

@@ -35,11 +35,11 @@ auth: {{mechanisms: [{mechanisms}]}}
 class Door:
     """One saslauthd process in a directory of its own."""
 
-    def __init__(self):
+    def __init__(self, directory="directory.yaml"):
         self.home = Path(tempfile.mkdtemp(prefix="sw", dir="/var/tmp"))
         self.write("plain, login")
         hashed = hash_password(b"pass")
-        self.directory = self.home / "directory.yaml"
+        self.directory = self.home / directory
         self.entries = f"logins:\n  alice: {{password: '{hashed}', mailboxes: [alice@example.org]}}\n"
         self.directory.write_text(self.entries)
         self.errors = self.home / "log"
@@ -129,18 +129,45 @@ def test_a_broken_directory_keeps_the_last_good_one_and_a_missing_one_is_a_hang_
     door.wait_for("degraded directory=stale")
 
 
-def test_without_a_directory_the_handshake_is_whole_and_auth_is_a_hang_up_until_there_is_one(door):
-    elsewhere = door.home / "elsewhere.yaml"
-    config = (door.home / "config.yaml").read_text().replace("directory.yaml", "elsewhere.yaml")
-    (door.home / "config.yaml").write_text(config)
+def reload(door, old, new):
+    """Change the settings and say so."""
+    path = door.home / "config.yaml"
+    path.write_text(path.read_text().replace(old, new))
+    times = door.log.count("event=reload")
     door.process.send_signal(signal.SIGHUP)
-    door.wait_for("event=reload")
-    wire = door.connect()
-    assert wire.greeting[-1] == b"DONE\n"
-    assert wire.auth("alice", "pass") == b""
-    wire.close()
-    elsewhere.write_text(door.entries)
-    door.wait_for("event=directory_read", 2)
+    door.wait_for("event=reload", times + 1)
+
+
+@pytest.mark.parametrize("mend", ["file", "settings"])
+def test_without_a_directory_the_handshake_is_whole_and_auth_is_a_hang_up_until_there_is_one(mend):
+    door = Door("elsewhere.yaml")
+    try:
+        wire = door.connect()
+        assert wire.greeting[-1] == b"DONE\n"
+        assert wire.auth("alice", "pass") == b""
+        wire.close()
+        if mend == "settings":
+            reload(door, "directory.yaml", "elsewhere.yaml")
+            door.wait_for("the new directory serves")
+        else:
+            (door.home / "directory.yaml").write_text(door.entries)
+            door.wait_for("event=directory_read")
+        assert door.auth() == b"OK\t1\tuser=alice\n"
+    finally:
+        door.end()
+
+
+def test_a_reload_to_stores_that_cannot_serve_keeps_the_old_ones(door):
+    reload(door, "directory.yaml", "none.yaml")
+    reload(door, "ledger.sqlite", "no/such/ledger")
+    assert door.auth() == b"OK\t1\tuser=alice\n"
+    door.wait_for("the new directory is unavailable; the old one goes on serving")
+    door.wait_for("the new ledger is unavailable; the old one goes on serving")
+    assert door.auth() == b"OK\t1\tuser=alice\n"
+    door.directory.rename(door.home / "none.yaml")
+    reload(door, "no/such/ledger", "other.sqlite")
+    door.wait_for("the new directory serves")
+    door.wait_for("the new ledger serves")
     assert door.auth() == b"OK\t1\tuser=alice\n"
 
 

@@ -6,15 +6,27 @@ from pathlib import Path
 import pytest
 import pytest_twisted
 from twisted.internet import reactor
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import deferLater
 
-from directory.identity import Verified
+from directory.identity import Principal, Unavailable, Verified
 from directory.settings import DirectorySettings, FileSettings
 from ledger.settings import LedgerSettings, SqliteSettings
 from saslauthd.settings import AuthSettings
 from sidecar.problems import Problem, SettingsError
 from tests.saslauthd.stage import Directory, Ledger, block, stage
 from tests.saslauthd.test_server import OK, plain, until
+
+
+def away_at_once() -> Deferred[Principal]:
+    return fail(Unavailable("a test"))
+
+
+def away_later() -> Deferred[Principal]:
+    waiting: Deferred[Principal] = Deferred()
+    reactor.callLater(0.01, waiting.errback, Unavailable("a test"))
+    return waiting
+
 
 NO = b"FAIL\t1\tuser=alice\treason=Login or password not accepted; check both, or ask your postmaster"
 
@@ -29,6 +41,11 @@ NO = b"FAIL\t1\tuser=alice\treason=Login or password not accepted; check both, o
         ((block("login:alice", "login", 9e12),), OK),
         ((block("login:alice", "login"),), NO),
         ((block("login:alice", "login", 0.0, 9e12), block("login:alice", "sending")), NO),
+        ((block("domain:example.org", "sending"), block("relay", "sending")), OK),
+        ((block("domain:example.net", "login"),), OK),
+        ((block("domain:example.org", "login", 0.0, 1.0), block("relay", "login", 0.0, 1.0)), OK),
+        ((block("domain:example.org", "login"),), NO),
+        ((block("relay", "login"),), NO),
     ],
 )
 @pytest_twisted.ensureDeferred
@@ -38,6 +55,37 @@ async def test_only_a_block_of_extent_login_that_holds_makes_auth_fail(stops, an
         client.send(plain(1))
         assert await client.line() == answer
         assert ("reason=blocked login=alice" in set_up.log) == (answer == NO)
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_domain_of_a_login_is_asked_for_only_when_a_block_names_one():
+    async with stage(reactor) as set_up:
+        client = await set_up.greeted()
+        for told, asked in ((), []), ((block("domain:example.org", "sending"),), []):
+            set_up.ledger.tell(*told)
+            client.send(plain(1))
+            assert await client.line() == OK
+            assert set_up.directory.looked_up == asked
+        set_up.ledger.tell(block("domain:example.net", "login"))
+        client.send(plain(1, password="x"))
+        assert await client.line() == NO
+        assert set_up.directory.looked_up == []
+        set_up.directory.domains["alice"] = succeed(Principal("login", "alice"))
+        client.send(plain(1))
+        assert await client.line() == OK
+        assert set_up.directory.looked_up == ["alice"]
+
+
+@pytest.mark.parametrize("answer", [None, away_at_once, away_later])
+@pytest_twisted.ensureDeferred
+async def test_a_domain_that_cannot_be_known_is_try_later_while_a_block_names_one(answer):
+    async with stage(reactor, Ledger((block("domain:example.org", "login"),))) as set_up:
+        set_up.directory.domains["alice"] = answer and answer()
+        client = await set_up.greeted()
+        client.send(plain(1))
+        await client.closed()
+        assert client.received == b""
+        assert "Traceback" not in set_up.log
 
 
 @pytest_twisted.ensureDeferred
@@ -175,6 +223,40 @@ async def test_after_reload_the_old_blocks_hold_until_the_new_ledger_tells_its_o
         set_up.ledger.tell()
         client.send(plain(1))
         assert await client.line() == OK
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_new_ledger_that_is_away_leaves_the_blocks_of_the_old_one_alive():
+    async with stage(reactor) as set_up:
+        old, set_up.ledger = set_up.ledger, Ledger((block("login:bob", "login"),))
+        set_up.ledger.is_away = True
+        elsewhere = LedgerSettings(sqlite=SqliteSettings(path=Path("/elsewhere")))
+        set_up.settings = dataclasses.replace(set_up.settings, ledger=elsewhere)
+        set_up.service.reload()
+        client = await set_up.greeted()
+        for told, answer in ((), OK), ((block("login:alice", "login"),), NO), ((), OK):
+            old.tell(*told)
+            client.send(plain(1))
+            assert await client.line() == answer
+        assert not old.stopped
+        set_up.ledger.is_away = False
+        await until(lambda: old.stopped)
+        set_up.ledger.tell(block("login:alice", "login"))
+        client.send(plain(1))
+        assert await client.line() == NO
+
+
+@pytest_twisted.ensureDeferred
+async def test_drain_lets_go_of_a_ledger_that_was_on_its_way():
+    async with stage(reactor) as set_up:
+        old, set_up.ledger = set_up.ledger, Ledger()
+        set_up.ledger.is_away = True
+        elsewhere = LedgerSettings(sqlite=SqliteSettings(path=Path("/elsewhere")))
+        set_up.settings = dataclasses.replace(set_up.settings, ledger=elsewhere)
+        set_up.service.reload()
+        await set_up.service.drain()
+        assert old.stopped
+        assert set_up.ledger.stopped
 
 
 @pytest_twisted.ensureDeferred

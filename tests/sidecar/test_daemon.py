@@ -7,6 +7,7 @@ import re
 import resource
 import signal
 import socket
+import stat
 import time
 import urllib.error
 import urllib.request
@@ -416,8 +417,23 @@ class TestMetrics:
         with connect(str(directory / "m")) as connection:
             connection.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
             assert b"submitward_connections 0.0" in connection.makefile("rb").read()
+        assert stat.S_IMODE((directory / "m").stat().st_mode) == 0o660
         assert service.stop() == 0
         assert not (directory / "m").exists()
+
+    def test_many_readers_wait_for_each_other_and_not_for_the_service(self, echo, directory):
+        service = echo(
+            f"version: 1\nlisten: {{policy: [SOCKET], metrics: {{policyd: unix:{directory}/m}}}}\n"
+        ).ready()
+        crowd = [connect(str(directory / "m")) for _ in range(40)]
+        wait_until(lambda: service.said("32 connections are open"))
+        assert ask(service.socket, b"hi") == b"echo hi\n"
+        for connection in crowd:
+            connection.sendall(b"GET /state HTTP/1.0\r\n\r\n")
+        for connection in crowd:
+            assert connection.makefile("rb").read().endswith(b"ok\n")
+            connection.close()
+        assert service.stop() == 0
 
     def test_a_port_that_is_taken_does_not_stop_the_service(self, echo):
         with socket.socket() as taken:

@@ -40,7 +40,15 @@ def configuration(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def rest(directory: Path) -> None:
+    """Postfix waits until a file was left alone for a second or two; let these look as if they had been."""
+    for name in ("main.cf", "master.cf"):
+        if (directory / name).exists():
+            os.utime(directory / name, (1, 1))
+
+
 def look(directory: Path, ours: Ours = OURS) -> list[Finding]:
+    rest(directory)
     return list(look_at_postfix(postconf.read(str(directory)), ours))
 
 
@@ -70,6 +78,11 @@ MISTAKES = [
     ("non_smtpd_milters = unix:submitward/milter", "error main.cf", "non_smtpd_milters"),
     ("smtpd_milters = unix:submitward/milter", "error smtp/inet", "no submission"),
     ("submission_recipient_restrictions = reject_non_fqdn_recipient", "warning", "not asked at RCPT"),
+    (
+        "submission_sender_restrictions = $submitward_policy",
+        "warning",
+        "asked 2 times at RCPT (smtpd_sender_restrictions, smtpd_recipient_restrictions)",
+    ),
     ("submission_data_restrictions =", "error", "RCPT TO:<postmaster>"),
     ("submission_end_of_data_restrictions =", "error", "not asked at END-OF-MESSAGE"),
     ("submission_recipient_restrictions = permit_mynetworks, $submitward_policy", "error", "stands before"),
@@ -226,8 +239,9 @@ def test_policyd_on_the_mx_port_is_told_and_not_blamed(configuration: Path) -> N
 
 
 def test_nothing_of_postfix_is_changed(configuration: Path) -> None:
-    before = {p.name: (p.read_bytes(), p.stat().st_mtime_ns) for p in configuration.iterdir()}
     look(configuration)
+    before = {p.name: (p.read_bytes(), p.stat().st_mtime_ns) for p in configuration.iterdir()}
+    assert list(look_at_postfix(postconf.read(str(configuration)), OURS))
     assert {p.name: (p.read_bytes(), p.stat().st_mtime_ns) for p in configuration.iterdir()} == before
 
 
@@ -356,6 +370,7 @@ def site(room: Path) -> Iterator[Path]:
 
 
 def check(room: Path, *options: str) -> int:
+    rest(room)
     return main(["--settings", str(room / "config.yaml"), "check", "--postfix", str(room), *options])
 
 
@@ -435,6 +450,24 @@ def test_a_broken_directory_is_an_error_that_names_the_line(
     assert any("directory.yaml:2:" in f.text for f in told(capsys) if f.level == "error")
 
 
+def test_a_plan_that_the_settings_lack_is_an_error_that_names_the_nearest(
+    site: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (site / "directory.yaml").write_text(
+        "logins:\n"
+        "  zoe: {plan: defalt, mailboxes: [zoe@example.org]}\n"
+        "  yan: {plan: defalt}\n"
+        "  xia: {plan: vip}\n"
+        "  wim: {}\n"
+    )
+    assert check(site, "--json") == 1
+    typo, other = (f for f in told(capsys) if f.level == "error")
+    assert typo.text.startswith("login:zoe and 1 more: the settings have no plan 'defalt'")
+    assert typo.mend.startswith("did you mean default?")
+    assert other.text.startswith("login:xia: the settings have no plan 'vip'")
+    assert other.mend == "add it under plans, which has: default"
+
+
 def test_a_ledger_that_is_none_exits_75(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (site / "ledger.sqlite").write_bytes(b"this is not a database, and long enough to be taken for one" * 40)
     assert check(site, "--json") == 75
@@ -456,6 +489,7 @@ def test_errors_count_more_than_what_cannot_be_seen() -> None:
 
 def test_the_command_runs_as_a_program(site: Path) -> None:
     command = [sys.executable, "-m", "submitward", "--settings", str(site / "config.yaml")]
+    rest(site)
     done = subprocess.run(
         [*command, "check", "--postfix", str(site)],
         capture_output=True,

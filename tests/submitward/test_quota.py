@@ -13,7 +13,7 @@ from ledger.limits import parse_limit
 from submitward.__main__ import main
 from submitward.targets import parse_target, plain
 
-FINGERPRINT = "ab" * 32
+FINGERPRINT, SECOND = "ab" * 32, "cd" * 32
 TARGETS = [
     ("alice", "login:alice"),
     ("Alice", "login:alice"),
@@ -64,7 +64,8 @@ def command(tmp_path, capsys):
     """Runs a subcommand; gives its exit code, standard output and standard error."""
     (tmp_path / "directory.yaml").write_text(
         "logins:\n  alice: {mailboxes: [alice@example.org]}\n  eve: {plan: gone}\n  vip: {plan: free}\n"
-        f"certificates:\n  printer: {{fingerprint: '{FINGERPRINT}', addresses: [printer@example.org]}}\n"
+        f"certificates:\n  printer: {{fingerprints: ['{FINGERPRINT}', '{SECOND}'], "
+        "addresses: [printer@example.org]}\n"
     )
     settings = tmp_path / "config.yaml"
     settings.write_text(
@@ -115,6 +116,18 @@ def test_it_shows_the_same_to_programs(command, spent):
 
 def test_every_kind_of_principal_has_a_quota(command):
     assert command("quota", "show", f"certificate:{FINGERPRINT}")[0] == 0
+
+
+def test_a_certificate_is_found_by_any_of_its_fingerprints(command):
+    with open_book(command.ledger) as book:
+        subject = f"certificate:sha256:{FINGERPRINT}"
+        limits = ((subject, parse_limit("10 recipients per hour"), True),)
+        book.reserve(ChargeId("mx", "i", "q"), None, Amounts(1, 3, 0), limits)
+    status, out, _ = command("quota", "show", f"certificate:{SECOND}")
+    assert (status, out.splitlines()[0]) == (0, f"{subject}: plan default")
+    assert "3 recipients used" in out
+    status, out, _ = command("quota", "reset", f"certificate:{SECOND}", "--reason", "agreed")
+    assert (status, out) == (0, f"{subject}: reset, 1 counter held something\n")
 
 
 @pytest.mark.parametrize("target", ["mallory", "network:192.0.2.1", "relay", "domain:example.org"])
