@@ -67,7 +67,7 @@ def ask(path, question, enough, seconds):
         while not enough(answer):
             piece = connection.recv(65536)
             if not piece:
-                raise OSError("hangs up after {0!r}".format(answer[:100]))
+                raise OSError(f"hangs up after {answer[:100]!r}")
             answer += piece
     return answer
 
@@ -76,14 +76,16 @@ def policy(path, seconds):
     """The action of the answer."""
     answer = ask(path, QUESTION, lambda text: text.endswith(b"\n\n"), seconds)
     if not answer.startswith(b"action=") or len(answer) < len(b"action=x\n\n"):
-        raise OSError("answers {0!r}".format(answer[:100]))
+        raise OSError(f"answers {answer[:100]!r}")
     return answer.strip().decode("ascii", "replace")
 
 
 def auth(path, seconds):
     """The mechanisms of the handshake, which comes without a question."""
     answer = ask(path, b"VERSION\t1\t0\nCPID\t1\n", lambda text: b"\nDONE\n" in text, seconds)
-    found = [line.split(b"\t")[1].decode("ascii") for line in answer.splitlines() if line.startswith(b"MECH\t")]
+    found = [
+        line.split(b"\t")[1].decode("ascii") for line in answer.splitlines() if line.startswith(b"MECH\t")
+    ]
     if not found:
         raise OSError("offers no mechanism")
     return " ".join(found)
@@ -97,8 +99,8 @@ def milter(path, seconds):
 
     answer = ask(path, NEGOTIATION, enough, seconds)
     if answer[4:5] != b"O":
-        raise OSError("answers {0!r}".format(answer[:100]))
-    return "version {0}".format(struct.unpack("!I", answer[5:9])[0])
+        raise OSError(f"answers {answer[:100]!r}")
+    return "version {}".format(struct.unpack("!I", answer[5:9])[0])
 
 
 def main():
@@ -118,7 +120,7 @@ def main():
         try:
             answers[name] = asked[name](path, module.params["timeout"])
         except OSError as error:
-            module.fail_json(msg="{0}: {1}".format(path, error), answers=answers)
+            module.fail_json(msg=f"{path}: {error}", answers=answers)
     module.exit_json(changed=False, answers=answers)
 
 
