@@ -91,6 +91,11 @@ class _Answers:
         found = self._somebody.pop(question, None) or self._nobody.pop(question, None)
         return found is not None
 
+    def drop_login(self, login: str) -> int:
+        """Drop a login, under whatever name it was asked for."""
+        named = [q for q, a in self._somebody.items() if isinstance(q, Login) and _is(a.principal, login)]
+        return sum(self.drop(question) for question in {Login(login), *named})
+
     def clear(self) -> int:
         count = len(self._somebody) + len(self._nobody)
         self._somebody.clear()
@@ -98,10 +103,15 @@ class _Answers:
         return count
 
 
+def _is(principal: Principal | None, login: str) -> bool:
+    return principal is not None and principal.kind == "login" and principal.name == login
+
+
 class CachedDirectory:
     """A directory.identity.Directory that remembers what another one answered."""
 
-    def __init__(self, inner: Directory, settings: CacheSettings, *, reactor: Any) -> None:
+    def __init__(self, inner: Directory, settings: CacheSettings, *, reactor: Any, log: Any = None) -> None:
+        self._log = log
         self._inner = inner
         self._settings = settings
         self._reactor = reactor
@@ -133,7 +143,12 @@ class CachedDirectory:
         self._flights.clear()
         if not login:
             return self._answers.clear()
-        return int(self._answers.drop(Login(login)))
+        return self._answers.drop_login(login)
+
+    def forget(self, login: str) -> None:
+        """Ask anew for one login, whoever else is being asked for."""
+        self._flights.pop(Login(login), None)
+        self._answers.drop(Login(login))
 
     def start(self) -> None:
         """Start the directory."""
@@ -167,12 +182,20 @@ class CachedDirectory:
             answer = self._answers.get(question)
             if answer is None or self._reactor.seconds() >= answer.stale_until:
                 raise
-            self._stale = True
+            self._set_stale(True)
             return answer.principal
-        self._stale = False
+        self._set_stale(False)
         if self._flights.get(question) is flight:
             self._keep(question, principal)
         return principal
+
+    def _set_stale(self, stale: bool) -> None:
+        if self._log is not None and stale != self._stale:
+            if stale:
+                self._log.warning("directory_stale", longest=f"{self._settings.stale:g} s")
+            else:
+                self._log.notice("directory_fresh")
+        self._stale = stale
 
     def _keep(self, question: Question, principal: Principal | None) -> None:
         times, now = self._settings, self._reactor.seconds()

@@ -23,6 +23,7 @@ class Reading:
     rules: Rules = field(default_factory=Rules)
     terms_required: bool = False
     terms_url: str = ""
+    terms_version: str = ""
 
 
 @dataclass(frozen=True, slots=True)

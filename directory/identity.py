@@ -96,7 +96,18 @@ class Credentials:
 
 
 #: Why a credential was refused, for the log only; the client never sees it.
-Reason = Literal["unknown_login", "wrong_password", "disabled"]
+#: What the directory itself says is the same to the client as a wrong password.
+Reason = Literal[
+    "unknown_login",
+    "wrong_password",
+    "disabled",
+    "locked",
+    "expired",
+    "password_expired",
+    "must_change_password",
+    "not_in_group",
+    "not_permitted",
+]
 
 
 @dataclass(frozen=True, slots=True)

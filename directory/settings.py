@@ -14,9 +14,11 @@ from directory.address import Rules, parse_domain
 from directory.cache import CacheSettings
 from directory.drafts import Reading
 from directory.file import FileDirectory, read_file
-from directory.identity import Directory
+from directory.identity import Directory, Principal, Unavailable
+from directory.ldap_settings import LdapSettings
 from directory.ownership import DomainAliases
 from directory.roll import Roll
+from sidecar.problems import Problem, SettingsError
 from sidecar.settings import load
 
 
@@ -45,14 +47,19 @@ class TermsSettings:
 
     required: bool = field(default=False, metadata={"help": "an entry without terms_accepted has not"})
     url: str = field(default="", metadata={"help": "where terms can be accepted; shown in the refusal"})
+    version: str = field(
+        default="",
+        metadata={"help": "LDAP: the version or date, compared as text, that was accepted at least"},
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class DirectorySettings:
     """The section ``directory``."""
 
-    kind: Literal["file"] = field(default="file", metadata={"help": "where principals are listed"})
+    kind: Literal["file", "ldap"] = field(default="file", metadata={"help": "where principals are listed"})
     file: FileSettings = field(default_factory=FileSettings)
+    ldap: LdapSettings = field(default_factory=LdapSettings)
     domains: dict[str, DomainSettings] = field(
         default_factory=dict, metadata={"parse_key": parse_domain, "help": "domains that have aliases"}
     )
@@ -61,6 +68,8 @@ class DirectorySettings:
     cache: CacheSettings = field(default_factory=CacheSettings)
 
     def __post_init__(self) -> None:
+        if self.kind == "ldap" and not (self.ldap.servers and self.ldap.base):
+            raise ValueError("kind ldap needs ldap.servers and ldap.base")
         owner: dict[str, str] = {}
         for domain, entry in self.domains.items():
             for alias in entry.aliases:
@@ -78,7 +87,8 @@ class DirectorySettings:
     @property
     def reading(self) -> Reading:
         """What turns the lines of a directory into principals."""
-        return Reading(self.domain_aliases, self.addresses, self.terms.required, self.terms.url)
+        terms = self.terms
+        return Reading(self.domain_aliases, self.addresses, terms.required, terms.url, terms.version)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +105,37 @@ def load_directory_settings(path: str | Path) -> DirectorySettings:
 
 
 def read_directory(settings: DirectorySettings) -> Roll:
-    """Every principal as listed now, for commands that run once. Raises SettingsError with every mistake."""
+    """Every principal as listed now, for commands that run once; of LDAP the hosts only.
+
+    Raises SettingsError with every mistake, also when LDAP does not answer.
+    """
+    if settings.kind == "ldap":
+        from directory.once import read_hosts
+
+        try:
+            return read_hosts(settings.ldap, settings.reading)
+        except Unavailable as wrong:
+            raise SettingsError([Problem("directory.ldap", 0, 0, "", str(wrong))]) from None
     return read_file(settings.file.path, settings.reading)
+
+
+def find_principal(settings: DirectorySettings, subject: str) -> Principal | None:
+    """The principal of a subject such as ``login:alice``, None when there is none.
+
+    Raises SettingsError or Unavailable.
+    """
+    kind, _, name = subject.partition(":")
+    if settings.kind == "ldap" and kind == "login":
+        from directory.once import find_person
+
+        return find_person(settings.ldap, settings.reading, name)
+    return next((p for p in read_directory(settings).principals if p.subject == subject), None)
 
 
 def open_directory(settings: DirectorySettings, *, reactor: Any, log: Any) -> Directory:
     """The directory that `settings` name, not started yet; never raises for an unreadable file."""
+    if settings.kind == "ldap":
+        from directory.ldap_directory import LdapDirectory  # ldap3 is loaded by those who use it
+
+        return LdapDirectory(settings.ldap, settings.reading, settings.cache, reactor=reactor, log=log)
     return FileDirectory(settings.file.path, settings.reading, reactor=reactor, log=log)

@@ -203,6 +203,13 @@ class Book(Transaction):
         self._moved = self._moved or lifted
         return lifted
 
+    def forget(self, charge: ChargeId) -> None:
+        """Give a charge back, whatever its state, and know it no more: it is counted elsewhere."""
+        row = self._find(charge)
+        if row is not None:
+            self._give_back(row)
+            self._execute("DELETE FROM charges WHERE id = ?", (row.id,))
+
     def tidy(self, rows: int = 500) -> None:
         """Delete some of what no verb comes across any more."""
         self._tally.tidy(rows)

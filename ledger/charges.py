@@ -173,5 +173,5 @@ class Ledger(Protocol):
     def stop(self) -> Awaitable[None]:
         """Finish what is queued and close."""
 
-    def state(self) -> Literal["ok", "unavailable"]:
-        """How the last attempt to reach the store ended."""
+    def state(self) -> Literal["ok", "degraded", "unavailable"]:
+        """How the last attempt to reach the store ended; ``degraded`` goes on without it."""

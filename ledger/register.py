@@ -6,27 +6,18 @@ Knows how blocks and the audit trail are kept. Must not know counters or transac
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from ledger.blocks import Block
 from ledger.charges import ENDED_BLOCK_KEPT
 from ledger.schema import Connection
+from ledger.tombstones import Tombstone
 
 _COLUMNS = "id, subject, extent, author, reason, contact, start, until, version"
 _KEEP = """INSERT INTO blocks (id, subject, extent, author, reason, contact, start, until, version)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET subject = excluded.subject,
     extent = excluded.extent, author = excluded.author, reason = excluded.reason,
     contact = excluded.contact, start = excluded.start, until = excluded.until, version = excluded.version"""
-
-
-@dataclass(frozen=True, slots=True)
-class Tombstone:
-    """A block that was kept once, and who lifted it when (epoch seconds; None while it isn't lifted)."""
-
-    block: Block
-    lifted: float | None
-    lifted_by: str | None
-    lifted_why: str | None
 
 
 class Register:
@@ -82,6 +73,20 @@ class Register:
         if row is None:
             return False
         self.note(author, "lift", row[0], block_id, reason)
+        return True
+
+    def merge(self, one: Tombstone) -> bool:
+        """Take over another node's copy of a block. False when ours is as good or better."""
+        known = next((mine for mine in self.history() if mine.block.id == one.block.id), None)
+        if one.is_over(self.now) or (known is not None and not one.beats(known)):
+            return False
+        block = one.block
+        values = (block.id, block.subject, block.extent, block.author, block.reason, block.contact)
+        self._execute(_KEEP, (*values, block.start, block.end, block.version))
+        self._execute(
+            "UPDATE blocks SET lifted = ?, lifted_by = ?, lifted_why = ? WHERE id = ?",
+            (one.lifted, one.lifted_by, one.lifted_why, block.id),
+        )
         return True
 
     def note(self, author: str, action: str, subject: str, block: str, reason: str) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
-from ledger.charges import Amounts, Held
+from ledger.charges import Amounts, ChargeId, Held, Submission
 from ledger.limits import Limit
 
 Taking = tuple[int, int, int]  # which of the counters of the charge's limits, sub-window, amount
@@ -76,3 +76,15 @@ def write(text: str) -> str | bytes:
 def read(stored: str | bytes) -> str:
     """The text that `write` stored."""
     return stored if isinstance(stored, str) else stored.decode("utf-8", "surrogatepass")
+
+
+#: A charge as it is told to another ledger: charge id, record, amounts, limits, whether it is settled.
+Outstanding = tuple[ChargeId, Submission | None, Amounts, tuple[Held, ...], bool]
+
+
+def outstanding(row: tuple[Any, ...], settled: bool) -> Outstanding:
+    """The charge in a row of FIELDS, mta, instance, queue id."""
+    mta, instance, queue_id = row[-3:]
+    who = None if row[3] is None else Submission(read(row[3]), read(row[4]))
+    charge = ChargeId(read(mta), read(instance), read(queue_id))
+    return charge, who, Amounts(*row[5:8]), decode_limits(row[8]), settled

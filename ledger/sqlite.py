@@ -19,6 +19,8 @@ from ledger.charges import Admitted, Amounts, ChargeId, Held, Refused, Submissio
 from ledger.clerk import Clerk, Report, State
 from ledger.clock import HostClock
 from ledger.limits import Limit, Standing
+from ledger.rows import Outstanding
+from ledger.tombstones import Tombstone
 
 T = TypeVar("T")
 Changed = Callable[[int, tuple[Block, ...]], None]
@@ -84,6 +86,22 @@ class SqliteLedger:
 
     def lift(self, block_id: str, author: str, reason: str) -> Deferred[bool]:
         return self._ask(lambda book: book.lift(block_id, author, reason))
+
+    def outstanding(self, most: int) -> Deferred[list[Outstanding]]:
+        """See `book.Book.outstanding`."""
+        return self._ask(lambda book: book.outstanding(most))
+
+    def forget(self, charge: ChargeId) -> Deferred[None]:
+        """See `book.Book.forget`."""
+        return self._ask(lambda book: book.forget(charge))
+
+    def history(self) -> Deferred[tuple[Tombstone, ...]]:
+        """See `book.Book.history`."""
+        return self._ask(lambda book: book.history())
+
+    def merge(self, copies: tuple[Tombstone, ...]) -> Deferred[int]:
+        """See `book.Book.merge`."""
+        return self._ask(lambda book: book.merge(copies))
 
     def watch(self, changed: Changed) -> None:
         self._watchers.append(changed)

@@ -11,9 +11,13 @@ from collections.abc import Callable
 from ledger.blocks import Block
 from ledger.clock import Time
 from ledger.register import Register
+from ledger.rows import FIELDS, Outstanding, outstanding
 from ledger.schema import Connection
 from ledger.tally import Tally
+from ledger.tombstones import Tombstone
 
+_OUTSTANDING = f"SELECT {FIELDS}, mta, instance, queue_id FROM charges WHERE state <= ? ORDER BY id LIMIT ?"  # noqa: S608
+_CHARGED = 1  # reserved is 0, settled 1
 _META = "SELECT generation, era, booted, shift FROM meta"
 
 
@@ -55,6 +59,21 @@ class Transaction:
             return self.generation, self.register.current()
         finally:
             self._execute("COMMIT")
+
+    def outstanding(self, most: int) -> list[Outstanding]:
+        """The oldest charges that are reserved or settled (the last value says which)."""
+        rows = self._execute(_OUTSTANDING, (_CHARGED, most)).fetchall()
+        return [outstanding(row, row[1] == _CHARGED) for row in rows]
+
+    def history(self) -> tuple[Tombstone, ...]:
+        """Every block with its tombstone: this node's copy."""
+        return self.register.history()
+
+    def merge(self, copies: tuple[Tombstone, ...]) -> int:
+        """Take over another node's copies; how many were news."""
+        news = sum(map(self.register.merge, copies))
+        self._moved = self._moved or news > 0
+        return news
 
     def commit(self) -> None:
         """Make all verbs since `begin` last."""

@@ -8,12 +8,12 @@ from __future__ import annotations
 import argparse
 import sys
 
-from policyd.settings import load_settings
-from sidecar.settings import SettingsError
+from sidecar import ending
 
 
 def main(argv: list[str] | None = None) -> int:
     """Serve until SIGTERM; returns 0, 1 when it cannot start, 2 when the settings are wrong."""
+    ending.leave_at_once()
     parser = argparse.ArgumentParser(prog="policyd", description="Answers Postfix's policy requests.")
     parser.add_argument("--settings", default="/etc/submitward/config.yaml", metavar="FILE")
     options = parser.parse_args(argv)
@@ -24,9 +24,11 @@ def main(argv: list[str] | None = None) -> int:
     from twisted.internet import reactor
 
     from policyd.service import PolicyService
+    from policyd.settings import load_settings
     from sidecar import daemon
     from sidecar.log import Log
     from sidecar.metrics import Metrics
+    from sidecar.settings import SettingsError
 
     try:
         settings = load_settings(options.settings)

@@ -8,13 +8,13 @@ from __future__ import annotations
 import argparse
 import sys
 
-from sidecar.log import Log
-from sidecar.metrics import Metrics
-from sidecar.settings import SettingsError
+from sidecar import ending
 
 
 def main(argv: list[str] | None = None) -> int:
     """Serve until SIGTERM. Returns 0, 1 when it could not start, 2 for wrong settings."""
+    ending.leave_at_once()
+
     from twisted.internet import asyncioreactor
 
     asyncioreactor.install()  # type: ignore[no-untyped-call]
@@ -23,6 +23,9 @@ def main(argv: list[str] | None = None) -> int:
     from saslauthd.service import AuthService
     from saslauthd.settings import load_settings
     from sidecar.daemon import run
+    from sidecar.log import Log
+    from sidecar.metrics import Metrics
+    from sidecar.settings import SettingsError
 
     parser = argparse.ArgumentParser(
         prog="saslauthd", description="Answers Postfix's questions about logins."

@@ -18,6 +18,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from sidecar import ending
 from sidecar import metrics as metrics_page
 from sidecar.gate import Gate
 from sidecar.host import check_backlog, raise_descriptors
@@ -72,6 +73,7 @@ def run(
 
     `name` is that of the inherited sockets (LISTEN_FDNAMES) and of the list in `listen`.
     """
+    ending.wait()
     undo = capture_twisted(log)
     most = raise_descriptors(log)
     check_backlog(log)
@@ -84,7 +86,7 @@ def run(
     reactor.callWhenRunning(daemon.begin, metrics_address)
     reactor.run()  # with Twisted's own handlers, whose wake-up descriptor makes ours prompt
     for one in held:
-        one.release()  # a SIGTERM in the very first moment is Twisted's, which does not know of them
+        one.release()  # for an end that nobody asked for
     undo()
     return daemon.status
 
@@ -118,6 +120,7 @@ class _Daemon:
         """Start the service, accept, and say so."""
         signal.signal(signal.SIGTERM, self._on_term)
         signal.signal(signal.SIGINT, self._on_term)
+        ending.resume()
         maybeDeferred(self._open, metrics_address).addErrback(self._cannot_start)
 
     def _open(self, metrics_address: str) -> None:

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
+
+from sidecar import ending
 
 #: subcommand → module; a module has HELP, arguments(parser) and run(options) -> exit code.
 COMMANDS = {
@@ -22,9 +25,12 @@ COMMANDS = {
     "unblock": "submitward.unblock",
     "blocks": "submitward.blocks",
     "passwd": "submitward.passwd",
+    "auth": "submitward.auth",
+    "owns": "submitward.owns",
 }
 
 EXITS = "exit status: 0 yes or done, 1 no or refused, 2 usage or settings, 75 unavailable, try again"
+NOBODY_READS = 141  # as a shell says of a command that SIGPIPE has ended
 DEFAULT_SETTINGS = "/etc/submitward/config.yaml"
 
 
@@ -47,9 +53,23 @@ def parser(wanted: str | None = None) -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one subcommand; returns its exit status."""
-    arguments = sys.argv[1:] if argv is None else argv
+    """Run one subcommand; returns its exit status, 141 when nobody reads what it prints (`… | head`)."""
+    try:
+        try:
+            return _run(sys.argv[1:] if argv is None else argv)
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()
+    except BrokenPipeError:
+        # What is still held back would be tried again, and complained about, when the interpreter ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return NOBODY_READS
+
+
+def _run(arguments: list[str]) -> int:
     wanted = next((word for word in arguments if word in COMMANDS), None)
+    if wanted == "serve":
+        ending.leave_at_once()
     options = parser(wanted).parse_args(arguments)
     status: int = options.run(options)
     return status

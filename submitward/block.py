@@ -11,8 +11,9 @@ from dataclasses import asdict
 
 from ledger.blocks import EXTENTS, Block
 from policyd.settings import Settings
-from sidecar.settings import duration
+from sidecar.settings import SettingsError, duration
 from submitward.bookkeeping import DONE, Answer, Refused, answer, author, moment, the_book
+from submitward.listing import read, unlisted
 from submitward.targets import FORMS, argument, parse_target, plain
 
 HELP = "stop a principal, a domain or the whole relay from sending"
@@ -55,7 +56,19 @@ def keep(settings: Settings, options: argparse.Namespace) -> Answer:
     with the_book(settings) as book:
         kept = book.block(wanted)
     line = f"{kept.subject}: blocked ({kept.extent}) {until(kept)}, id {kept.id}"
-    return Answer(DONE, asdict(kept), (line,))
+    note = missing(settings, kept.subject)  # the block comes first: it is urgent, and looking may fail
+    return Answer(DONE, asdict(kept), (line,), (f"{note}; the block holds all the same",) if note else ())
+
+
+def missing(settings: Settings, subject: str) -> str:
+    """What to tell when the directory has nobody whom a block of `subject` stops, ``""`` if it has. Networks
+    and the relay need no entry."""
+    if subject == "relay" or subject.startswith("network:"):
+        return ""
+    try:
+        return unlisted(read(settings, subject), subject)
+    except SettingsError as wrong:
+        return f"whether the directory lists {subject} cannot be known: {wrong}"
 
 
 def until(block: Block) -> str:

@@ -9,7 +9,7 @@ import argparse
 import time
 from dataclasses import asdict
 
-from ledger.register import Tombstone
+from ledger.tombstones import Tombstone
 from policyd.settings import Settings
 from submitward.block import until
 from submitward.bookkeeping import DONE, Answer, answer, moment, the_book

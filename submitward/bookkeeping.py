@@ -10,14 +10,15 @@ import os
 import pwd
 import sys
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from ledger.book import Book
 from ledger.bookfile import open_book
 from ledger.charges import Unavailable
+from ledger.desk import Desk, open_desk
 from policyd.settings import Settings, load_settings
 from sidecar.settings import SettingsError
 
@@ -26,11 +27,13 @@ DONE, NO, USAGE, UNAVAILABLE = 0, 1, 2, 75
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a command has to say: its exit code, and the same for people (`lines`) and programs (`value`)."""
+    """What a command has to say: its exit code, and the same for people (`lines`) and programs (`value`).
+    `notes` are what to look at besides; they go to standard error."""
 
     status: int
     value: object
     lines: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 class Refused(Exception):
@@ -55,12 +58,23 @@ def answer(options: Any, work: Callable[[Settings], Answer]) -> int:
     except Unavailable as error:
         return _complain(f"submitward {options.command}: the ledger is unavailable: {error}", UNAVAILABLE)
     print(json.dumps(told.value, indent=2) if options.json else "\n".join(told.lines))
+    for note in told.notes:
+        print(f"submitward {options.command}: {note}", file=sys.stderr)
     return told.status
 
 
-def the_book(settings: Settings) -> AbstractContextManager[Book]:
-    """The ledger's book within one transaction, which other processes wait for. Raises Unavailable."""
-    return open_book(settings.ledger.sqlite.path)
+@contextmanager
+def the_book(settings: Settings) -> Iterator[Book | Desk]:
+    """The ledger within one transaction of this host's file, which other processes wait for. Raises
+    Unavailable."""
+    if settings.ledger.kind == "sqlite":
+        with open_book(settings.ledger.sqlite.path) as book:
+            yield book
+        return
+    with open_desk(settings.ledger) as desk:
+        if desk.away:
+            print(f"{desk.away}. This host's own blocks are used, and published later.", file=sys.stderr)
+        yield desk
 
 
 def author() -> str:

@@ -16,9 +16,11 @@ from pathlib import Path
 from directory.file import read_file
 from ledger.bookfile import open_book
 from ledger.charges import Unavailable
+from ledger.desk import open_desk
 from sidecar.listen import Listener
 from sidecar.settings import SettingsError, digest
 from submitward import attachments, postconf, wiring
+from submitward.check_directory import look_at_ldap
 from submitward.findings import SETTINGS, Finding, exit_status, format_json, format_text
 from submitward.reach import reach
 from submitward.restrictions import locate
@@ -75,7 +77,10 @@ def _good_settings(path: str | Path, settings: object) -> Finding:
 
 def look(settings: Settings, postfix: str) -> Iterator[Finding]:
     """Every finding about what the settings name, in the order in which things depend on each other."""
-    yield from look_at_directory(settings)
+    if settings.directory.kind == "ldap":
+        yield from look_at_ldap(settings.directory.ldap, settings.directory.reading)
+    else:
+        yield from look_at_directory(settings)
     yield look_at_ledger(settings)
     try:
         configuration = postconf.read(postfix)
@@ -114,6 +119,9 @@ def _no_plan(file: str, plan: str, subjects: list[str], settings: Settings) -> F
     )
 
 
+OPENS = "the ledger opens"
+
+
 def look_at_ledger(settings: Settings) -> Finding:
     """Whether the ledger opens. One that is not there yet is not made here: it would belong to us."""
     file = settings.ledger.sqlite.path
@@ -124,7 +132,20 @@ def look_at_ledger(settings: Settings) -> Finding:
             pass
     except Unavailable as error:
         return Finding("unavailable", str(file), str(error))
-    return Finding("ok", str(file), "the ledger opens")
+    return look_at_redis(settings) if settings.ledger.kind == "redis" else Finding("ok", str(file), OPENS)
+
+
+def look_at_redis(settings: Settings) -> Finding:
+    """Whether Redis serves, and is one that limits can be kept in."""
+    redis = settings.ledger.redis
+    place = ", ".join(redis.sentinel.servers) or redis.url
+    try:
+        with open_desk(settings.ledger) as desk:
+            if desk.away:
+                return Finding("unavailable", place, desk.away)
+    except Unavailable as error:
+        return Finding("unavailable", place, str(error))
+    return Finding("ok", place, OPENS)
 
 
 def look_at_sockets(settings: Settings, user: str) -> Iterator[Finding]:

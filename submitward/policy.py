@@ -29,7 +29,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     ask = commands.add_parser("ask", help=HELP, description=HELP)
     ask.add_argument(
         "attributes",
-        nargs="*",
+        nargs="+",
         metavar="FILE|-|NAME=VALUE",
         help="a file with name=value lines (- is standard input), and attributes that override it",
     )
@@ -43,6 +43,10 @@ def run(options: argparse.Namespace) -> int:
     """Ask; returns 0 for DUNNO, 1 for a refusal, 2 for usage or settings, 75 for "not now" or no answer."""
     try:
         attributes = attributes_of(options.attributes)
+    except (OSError, ValueError) as wrong:
+        print(f"submitward policy ask: {wrong}", file=sys.stderr)
+        return 2
+    try:
         answer = _ask(options, attributes)
     except (SettingsError, ValueError, ProtocolError) as wrong:
         print(wrong, file=sys.stderr)

@@ -10,8 +10,9 @@ import argparse
 from directory.identity import Principal
 from ledger.limits import PER_MESSAGE, Standing, format_amount, format_limit
 from policyd.settings import Settings
+from sidecar.settings import SettingsError
 from submitward.bookkeeping import DONE, NO, USAGE, Answer, Refused, answer, author, moment, the_book
-from submitward.listing import listed
+from submitward.listing import find, read, unlisted
 from submitward.targets import FORMS, argument, parse_target, plain
 
 HELP = "show what a principal has used of its limits, or reset it"
@@ -29,7 +30,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """0 shown or reset, 1 not listed, 2 usage or settings, 75 unavailable."""
+    """0 shown or reset, 1 not listed (and nothing to reset), 2 usage or settings, 75 unavailable."""
     work = show if options.action == "show" else reset
     return answer(options, lambda settings: work(settings, options))
 
@@ -49,11 +50,11 @@ def show(settings: Settings, options: argparse.Namespace) -> Answer:
 
 def owner(settings: Settings, subject: str) -> Principal:
     """The principal of that subject. Raises Refused when the directory does not list it now."""
-    principal = listed(settings, subject)
+    principals = read(settings, subject)
+    principal = find(principals, subject)
     if principal is None:
-        kind = subject.partition(":")[0]
-        is_principal = kind in ("login", "certificate", "network")
-        why = "the directory does not list it" if is_principal else "it has no plan"
+        is_principal = subject.startswith(("login:", "certificate:", "network:"))
+        why = unlisted(principals, subject) if is_principal else "it has no plan"
         raise Refused(f"{subject} is no principal: {why}", NO)
     return principal
 
@@ -79,10 +80,17 @@ def in_json(standing: Standing) -> dict[str, object]:
 
 
 def reset(settings: Settings, options: argparse.Namespace) -> Answer:
-    """Forget what the subject has used; running sidecars learn of it within 250 ms."""
-    principal = listed(settings, options.target)
-    subject = options.target if principal is None else principal.subject
+    """Forget what the subject has used; running sidecars learn of it within 250 ms.
+
+    Nothing found under a name that nobody has is no success.
+    """
+    subject, note = options.target, ""
+    try:
+        subject = owner(settings, subject).subject
+    except (Refused, SettingsError) as why:
+        note = str(why)
     with the_book(settings) as book:
         count = book.reset(subject, author(), options.reason)
     line = f"{subject}: reset, {count} counter{'' if count == 1 else 's'} held something"
-    return Answer(DONE, {"subject": subject, "counters": count}, (line,))
+    status = NO if note and not count else DONE
+    return Answer(status, {"subject": subject, "counters": count}, (line,), (note,) if note else ())

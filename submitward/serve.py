@@ -11,6 +11,7 @@ import importlib
 import sys
 from pathlib import Path
 
+from sidecar import ending
 from sidecar.listen import Listen, ListenError, hold
 from sidecar.log import Log
 from sidecar.settings import SettingsError, digest
@@ -51,6 +52,7 @@ def run(options: argparse.Namespace) -> int:
 def supervise(settings: Settings, path: str, pid_directory: str | None) -> int:
     """Bind every socket once, then keep the sidecars running."""
     log = Log(sys.stderr, program="submitward", format=settings.log.format, level=settings.log.level)
+    ending.wait()
     with contextlib.ExitStack() as undo:
         try:
             children = hold_all(settings.listen, path, undo)

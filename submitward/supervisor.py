@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
+from sidecar import ending
 from sidecar.inheritance import FIRST
 from sidecar.listen import Held
 from sidecar.log import Level, Log
@@ -125,7 +126,8 @@ class Supervisor:
                     ran = time.monotonic() - child.started
                     child.ended(time.monotonic())
                     code = os.waitstatus_to_exitcode(status)
-                    level: Level = "notice" if self._stopping else "warning"
+                    told = self._stopping or code in (0, -signal.SIGTERM)
+                    level: Level = "notice" if told else "warning"
                     self._log.write(level, "ended", sidecar=child.name, pid=pid, status=code, ran=ran)
 
     def _pass_on(self, number: signal.Signals) -> None:
@@ -204,6 +206,6 @@ def _become(
     env["LISTEN_FDNAMES"] = ":".join([child.socket_name] * count)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_DFL)
-    # SIGHUP stays blocked until the child has a handler for it; its default would end the child.
-    signal.pthread_sigmask(signal.SIG_SETMASK, {*mask, signal.SIGHUP})
+    # These stay blocked until the child has handlers for them; their default would kill the child.
+    signal.pthread_sigmask(signal.SIG_SETMASK, {*mask, *ending.SIGNALS, signal.SIGHUP})
     os.execve(sys.executable, [sys.executable, *child.arguments], env)  # noqa: S606  # no shell is the point

@@ -34,17 +34,19 @@ FLOORS = {
         4: "__main__",
     },
     "directory": {
-        0: "address identity",
-        1: "drafts ownership roll",
-        2: "amend cache entries file nodes passwords settings",
+        0: "address bindwire filters identity troubles",
+        1: "breakers domains drafts ownership people results roll shape",
+        2: "amend bind_connection binds cache entries file hosts ldap ldap_directory ldap_settings lookups"
+        " nodes once passwords searches servers sessions settings",
     },
     "ledger": {
-        1: "blocks charges counters limits model rows",
-        2: "book bookfile clerk clock register schema settings sqlite tally transaction",
+        1: "blocks charges counters limits model rows script tombstones",
+        2: "book bookfile clerk clock copies desk fallback redis register runner schema settings shared"
+        " sqlite tally transaction",
     },
     "sidecar": {
-        2: "binding daemon document endpoints exchange gate host inheritance lines listen log metrics notify"
-        " problems quantities reference scalars secret settings",
+        2: "binding daemon document ending endpoints exchange gate host inheritance lines listen log metrics"
+        " notify problems quantities reference scalars secret settings",
     },
 }
 #: The operator's command is a door: all of it is floor 4.
@@ -97,6 +99,7 @@ CLOCKS = {"now", "utcnow", "today"}
 
 #: Each of these is named by one module only, so that it can be replaced.
 ONE_PLACE = {
+    "redis": "ledger.redis",
     "sqlite3": "ledger.bookfile",
     "argon2": "directory.passwords",
     "prometheus_client": "sidecar.metrics",

@@ -397,7 +397,7 @@ def test_section_is_read_from_the_settings_file_and_its_mistakes_are_named(tmp_p
     assert section.addresses == Rules(fold_local_part=False, recipient_delimiter="+")
     assert (section.cache.ttl, section.cache.stale, section.terms.required) == (300, 86400, True)
     settings.write_text(
-        "directory: {domains: {'*.b': {}}, addresses: {recipient_delimiter: '@'}, kind: ldap}\n"
+        "directory: {domains: {'*.b': {}}, addresses: {recipient_delimiter: '@'}, kind: sql}\n"
     )
     with pytest.raises(SettingsError) as wrong:
         load_directory_settings(settings)

@@ -89,13 +89,19 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="submission on N+587, with TLS on N+465, MX on N+25; default: %(default)s",
     )
+    parser.add_argument(
+        "--directory",
+        choices=("file", "ldap"),
+        default="file",
+        help="where the principals stand: a YAML file, or a slapd of the lab's own; default: %(default)s",
+    )
     parser.add_argument("--leash", action="store_true", help=argparse.SUPPRESS)
     return parser
 
 
 def _demonstrate(options: argparse.Namespace) -> int:
     say("Setting up the lab: certificates, keys, Postfix, OpenDKIM, the three sidecars")
-    with Lab(port_base=options.port_base) as lab:
+    with Lab(port_base=options.port_base, directory=options.directory) as lab:
         say(f"Lab in {lab.places.directory}: submission {lab.submission}, TLS {lab.submissions}, MX {lab.mx}")
         wrong = sum(tell(step, lab) for step in STEPS)
         say("Every step went as expected." if not wrong else f"NOT as expected: {wrong} lines, see above.")

@@ -12,6 +12,7 @@ import secrets
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 from argon2 import PasswordHasher
@@ -126,8 +127,8 @@ def write_directory(places: Places, logins: dict[str, str]) -> None:
     (places.submitward / "directory.yaml").write_text(yaml.safe_dump(entries, sort_keys=False))
 
 
-def write_settings(places: Places) -> None:
-    """config.yaml for the three sidecars, on the embedded defaults."""
+def write_settings(places: Places, directory: dict[str, Any] | None = None) -> None:
+    """config.yaml for the three sidecars, on the embedded defaults, or with another `directory`."""
 
     def listener(name: str) -> list[dict[str, str]]:
         return [{"address": f"unix:{places.socket(name)}", "mode": "0660", "group": "postfix"}]
@@ -137,7 +138,8 @@ def write_settings(places: Places) -> None:
         "mta": "lab",
         "environment": "lab",
         "listen": {name: listener(name) for name in ("policy", "auth", "milter")},
-        "directory": {
+        "directory": directory
+        or {
             "kind": "file",
             "file": {"path": str(places.submitward / "directory.yaml")},
             "domains": {"example.org": {"aliases": ["example.net"]}},

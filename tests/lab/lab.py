@@ -19,7 +19,7 @@ from typing import Any, TextIO
 from tests.lab import files
 from tests.lab.announcement import Announcement
 from tests.lab.processes import LabError, is_free, members
-from tests.lab.remains import CLONE, PREFIX, ROOM, clear_stale, hold, remove, undisturbed
+from tests.lab.remains import CLONE, PREFIX, ROOM, clear_stale, environment, hold, remove, undisturbed
 from tests.lab.running import Running, split_address
 
 PORTS = {"submission": 587, "submissions": 465, "smtp": 25}
@@ -29,7 +29,10 @@ _PROGRAMS = {"postfix": "postfix", "opendkim": "opendkim", "openssl": "openssl"}
 class Lab:
     """One lab. ``with Lab() as lab:`` starts and ends it; `announce` is where lab.json and the link go."""
 
-    def __init__(self, *, port_base: int = 10000, announce: Path = CLONE / ".lab") -> None:
+    def __init__(
+        self, *, port_base: int = 10000, announce: Path = CLONE / ".lab", directory: str = "file"
+    ) -> None:
+        self.directory = directory
         self.services = {name: f"127.0.0.1:{port_base + port}" for name, port in PORTS.items()}
         self.submission, self.submissions, self.mx = self.services.values()
         self.places = files.Places(ROOM / f"{PREFIX}{secrets.token_hex(3)}")
@@ -63,8 +66,7 @@ class Lab:
         self._lock = hold(self.places.directory)
         files.make_directories(self.places)
         files.make_keys(self.places)
-        files.write_directory(self.places, self.logins)
-        files.write_settings(self.places)
+        self._make_directory()
         sink = self.running.start_sink()
         files.write_postfix(self.places, self.services, sink)
         self.submitward("export", "postfix", "--directory", str(self.places.postfix / "submitward"))
@@ -75,6 +77,18 @@ class Lab:
         self._note_pids()
         self.announcement.make(self.describe())
         self._watcher.start()
+
+    def _make_directory(self) -> None:
+        """The principals: a YAML file, or a slapd of the lab's own."""
+        if self.directory == "file":
+            files.write_directory(self.places, self.logins)
+            files.write_settings(self.places)
+            return
+        from tests.lab.ldap import Slapd
+
+        slapd = Slapd(self.places)
+        files.write_settings(self.places, slapd.make(self.logins))
+        self.running.start_slapd(slapd.command, slapd.port)
 
     def stop(self) -> None:
         """End everything, remove the directory, and withdraw lab.json. Signals wait until it is done."""
@@ -93,7 +107,12 @@ class Lab:
         if os.geteuid() != 0:
             raise LabError("Postfix's master needs root: run script/demo, which uses sudo")
         clear_stale()
-        missing = [package for program, package in _PROGRAMS.items() if not shutil.which(program)]
+        programs = {**_PROGRAMS, **({"slapd": "slapd"} if self.directory == "ldap" else {})}
+        missing = [
+            package
+            for program, package in programs.items()
+            if not shutil.which(program, path=environment()["PATH"])
+        ]
         if missing:
             raise LabError(f"missing: {', '.join(missing)}. Install: apt-get install {' '.join(missing)}")
         taken = [address for address in self.services.values() if not is_free(*split_address(address))]

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from tests.lab.files import Places
 from tests.lab.probes import logs_in, may_send
-from tests.lab.processes import MARK, Child, LabError, answers, connects, tail, wait_for
+from tests.lab.processes import MARK, Child, LabError, answers, connects, is_free, tail, wait_for
 from tests.lab.remains import CLONE, environment
 
 SIDECARS = ("policyd", "saslauthd", "milter")
@@ -59,6 +59,11 @@ class Running:
         path = self.places.socket("opendkim")
         wait_for("OpenDKIM listens", lambda: connects(path), child=child)
 
+    def start_slapd(self, command: list[str], port: int) -> None:
+        """Returns when it listens."""
+        child = self._child("slapd", command)
+        wait_for("slapd listens", lambda: not is_free("127.0.0.1", port), child=child)
+
     def start_postfix(self, services: Iterable[str]) -> None:
         """Returns when all services listen."""
         self.postfix("start")
@@ -97,7 +102,7 @@ class Running:
         """End everything, who asks before who answers."""
         if (self.places.queue / "pid" / "master.pid").exists():
             self.postfix("stop", check=False)
-        for name in ("opendkim", "supervisor", "sink"):
+        for name in ("opendkim", "supervisor", "slapd", "sink"):
             self._stop(name)
 
     def pids(self) -> dict[str, int]:

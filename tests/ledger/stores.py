@@ -9,7 +9,10 @@ from twisted.internet import reactor
 from ledger.charges import Ledger
 from ledger.clock import HostClock
 from ledger.model import ModelLedger
+from ledger.settings import LedgerSettings, RedisSettings
+from ledger.shared import SharedLedger
 from ledger.sqlite import SqliteLedger
+from tests.redis.server import running
 
 START = 1_800_000_000.0 + 17.0
 
@@ -69,5 +72,12 @@ def sqlite(clock: TestClock, directory: Path) -> Ledger:
     return SqliteLedger(directory / "ledger.sqlite", reactor=reactor, log=Lines(), clock=clock)
 
 
+def redis(clock: TestClock, directory: Path) -> Ledger:
+    server = running()
+    settings = LedgerSettings("redis", redis=RedisSettings(f"unix://{server.socket}", prefix=server.prefix()))
+    local = sqlite(clock, directory)
+    return SharedLedger(settings, local=local, reactor=reactor, log=Lines(), clock=clock.wall)
+
+
 #: A store joins the contract by one line here.
-STORES = {"model": model, "sqlite": sqlite}
+STORES = {"model": model, "sqlite": sqlite, "redis": redis}

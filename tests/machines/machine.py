@@ -16,7 +16,11 @@ from types import TracebackType
 
 from tests.machines.tree import bare_tree, copy_tree, pool
 
-ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8", "HOME": "/root"}
+ENVIRONMENT = {
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "LANG": "C.UTF-8",
+    "HOME": "/root",
+}
 BOOT = 90.0
 
 
@@ -64,7 +68,9 @@ class Machine:
         deadline = time.monotonic() + BOOT
         while not self._is_up():
             if self._process.poll() is not None or time.monotonic() > deadline:
-                raise MachineError(f"{self.name} does not boot:\n{self.console.read_text(errors='replace')[-3000:]}")
+                raise MachineError(
+                    f"{self.name} does not boot:\n{self.console.read_text(errors='replace')[-3000:]}"
+                )
             time.sleep(0.3)
 
     def _is_up(self) -> bool:
@@ -111,7 +117,9 @@ class Machine:
             input=stdin if stdin is not None else "", env=ENVIRONMENT, timeout=seconds, cwd="/",
         )  # fmt: skip
         if check and done.returncode:
-            raise MachineError(f"{self.name}: {' '.join(command)} exits {done.returncode}:\n{done.stdout}{done.stderr}")
+            raise MachineError(
+                f"{self.name}: {' '.join(command)} exits {done.returncode}:\n{done.stdout}{done.stderr}"
+            )
         return done
 
     def shell(self, script: str) -> str:

@@ -25,7 +25,9 @@ PORTS = {"submission": 587, "submissions": 465, "mx": 25}
 class Relay:
     """What `tests.lab.story` asks of a lab."""
 
-    def __init__(self, leader: int, directory: Path, logins: dict[str, str], address: str = "127.0.0.1") -> None:
+    def __init__(
+        self, leader: int, directory: Path, logins: dict[str, str], address: str = "127.0.0.1"
+    ) -> None:
         self.leader, self.logins, self.places = leader, logins, Places(directory)
         self.submission, self.submissions, self.mx = (f"{address}:{port}" for port in PORTS.values())
 

@@ -110,7 +110,9 @@ class Scene:
         """Tell the demo's story against the machine; it has failed when its status is not 0."""
         told = self.directory / "relay.json"
         told.write_text(
-            json.dumps({"leader": self.machine.leader, "directory": str(self.directory), "logins": self.logins})
+            json.dumps(
+                {"leader": self.machine.leader, "directory": str(self.directory), "logins": self.logins}
+            )
         )
         return subprocess.run(
             [*self.machine.enter("-n"), "--", sys.executable, "-m", "tests.machines.relay", str(told)],

@@ -15,7 +15,15 @@ from pathlib import Path
 BARE = ("systemd", "dbus", "python3", "iproute2")
 #: What a mail host has before us, and what the role installs.
 POOL = (
-    *("postfix", "opendkim", "redis-server", "python3-venv", "ca-certificates", "libsasl2-modules", "ssl-cert"),
+    *(
+        "postfix",
+        "opendkim",
+        "redis-server",
+        "python3-venv",
+        "ca-certificates",
+        "libsasl2-modules",
+        "ssl-cert",
+    ),
     *("python3-apt", "procps"),
 )
 MIRROR = os.environ.get("SUBMITWARD_MIRROR", "http://deb.debian.org/debian")
@@ -68,7 +76,9 @@ def copy_tree(source: Path, target: Path) -> None:
 
 def _stanza(package: Path) -> str:
     """What apt's index says of a package (deb-control(5))."""
-    control = subprocess.run(["dpkg-deb", "-f", str(package)], capture_output=True, text=True, check=True).stdout
+    control = subprocess.run(
+        ["dpkg-deb", "-f", str(package)], capture_output=True, text=True, check=True
+    ).stdout
     content = package.read_bytes()
     digest = hashlib.sha256(content).hexdigest()
     return f"{control}Filename: ./{package.name}\nSize: {len(content)}\nSHA256: {digest}\n\n"
@@ -81,4 +91,6 @@ def _digest(packages: tuple[str, ...]) -> str:
 def _run(*command: str) -> None:
     done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
     if done.returncode:
-        raise RuntimeError(f"{' '.join(command)} exits {done.returncode}:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+        raise RuntimeError(
+            f"{' '.join(command)} exits {done.returncode}:\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
+        )

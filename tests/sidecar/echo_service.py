@@ -12,6 +12,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Literal
 
+from sidecar import ending
 from sidecar.listen import Listen
 from sidecar.log import Log, LogSettings
 from sidecar.settings import Secret, SettingsError, digest, load
@@ -37,6 +38,7 @@ def eat():
 
 
 def main() -> int:
+    ending.leave_at_once()
     from twisted.internet import asyncioreactor
 
     asyncioreactor.install()

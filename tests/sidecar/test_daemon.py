@@ -468,9 +468,30 @@ def test_a_service_that_cannot_start_ends_with_1_and_its_socket_is_gone(echo):
     assert not Path(service.socket).exists()
 
 
-def test_early_signals_are_served_too(echo):
-    for number, status in ((signal.SIGTERM, {0, -signal.SIGTERM}), (signal.SIGINT, {0, 1, -signal.SIGINT})):
+def is_caught(pid: int, number: signal.Signals) -> bool:
+    """Whether a process has a handler for a signal."""
+    (line,) = (line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if "SigCgt" in line)
+    return bool(int(line.split()[1], 16) >> (number - 1) & 1)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("later", [0, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8])
+def test_a_signal_that_ends_it_may_come_at_any_time(echo, number, later):
+    service = echo()
+    wait_until(lambda: is_caught(service.process.pid, signal.SIGTERM))
+    time.sleep(later)
+    service.process.send_signal(number)
+    assert service.process.wait(20) == 0
+    assert not Path(service.socket).exists()
+    assert "Traceback" not in service.log.read_text()
+
+
+def test_a_signal_that_waited_from_before_the_start_ends_it(echo):
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
         service = echo()
-        time.sleep(0.5)
-        service.process.send_signal(number)
-        assert service.process.wait(20) in status
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+    service.process.send_signal(signal.SIGTERM)
+    assert service.process.wait(20) == 0
+    assert not Path(service.socket).exists()

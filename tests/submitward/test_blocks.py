@@ -14,7 +14,14 @@ from submitward.__main__ import main
 def command(tmp_path, capsys):
     """Runs a subcommand; gives its exit code, standard output and standard error."""
     settings = tmp_path / "config.yaml"
-    settings.write_text(f"version: 1\nledger: {{sqlite: {{path: {tmp_path}/ledger.sqlite}}}}\n")
+    settings.write_text(
+        f"version: 1\nledger: {{sqlite: {{path: {tmp_path}/ledger.sqlite}}}}\n"
+        f"directory: {{file: {{path: {tmp_path}/directory.yaml}}}}\n"
+    )
+    (tmp_path / "directory.yaml").write_text(
+        "logins:\n  alice: {mailboxes: [alice@example.org]}\n  bob: {}\n"
+        f"certificates:\n  printer: {{fingerprints: [{'aa' * 32}, {'bb' * 32}], plan: default}}\n"
+    )
 
     def command(*words):
         try:
@@ -23,6 +30,7 @@ def command(tmp_path, capsys):
             status = usage.code
         return status, *capsys.readouterr()
 
+    command.directory = tmp_path / "directory.yaml"
     command.ledger = tmp_path / "ledger.sqlite"
     return command
 
@@ -57,6 +65,37 @@ def test_a_block_is_listed_with_all_that_was_said(command, monkeypatch):
     )
     line = command("blocks")[1]
     assert all(words in line for words in (one["id"], "login:alice", "spam run", "call 123", "by carol"))
+
+
+LISTED = ["alice", f"certificate:{'bb' * 32}", "domain:example.org", "network:192.0.2.0/24", "relay"]
+UNLISTED = [
+    ("alise", "lists no login alise (did you mean alice?)"),
+    ("zoe", "lists no login zoe;"),
+    (f"certificate:{'cc' * 32}", "lists no certificate sha256:cccc"),
+    ("domain:example.com", "lists no domain example.com (did you mean example.org?)"),
+]
+
+
+@pytest.mark.parametrize("target", LISTED)
+def test_who_is_listed_is_blocked_without_a_remark(command, target):
+    block(command, target)
+
+
+@pytest.mark.parametrize(("target", "words"), UNLISTED)
+def test_who_is_not_listed_is_blocked_all_the_same_and_that_is_told(command, target, words):
+    status, out, error = command("block", target, "--json")
+    assert status == 0
+    assert listed(command) == [json.loads(out) | listed(command)[0]]
+    assert words in error
+    assert "the block holds all the same" in error
+
+
+def test_a_broken_directory_is_in_the_way_of_no_block(command):
+    command.directory.write_text("logins: [")
+    status, _, error = command("block", "alice")
+    assert (status, len(listed(command))) == (0, 1)
+    assert "cannot be known" in error
+    assert "the block holds all the same" in error
 
 
 def test_an_id_is_short_and_typeable(command):

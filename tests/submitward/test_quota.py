@@ -155,6 +155,28 @@ def test_a_reset_forgets_and_is_audited(command, spent, monkeypatch):
     assert audit == [("carol", "reset", "login:alice", "called us")]
 
 
+def test_a_reset_of_nobody_is_no_success(command):
+    status, out, error = command("quota", "reset", "alise", "--reason", "x")
+    assert (status, out) == (1, "login:alise: reset, 0 counters held something\n")
+    assert "the directory lists no login alise (did you mean alice?)" in error
+    assert command("quota", "reset", "relay", "--reason", "x")[0] == 1
+    assert command("quota", "reset", "alice", "--reason", "x")[::2] == (0, "")
+
+
+def test_what_somebody_used_who_has_left_can_be_reset(command, spent):
+    command.directory.write_text("logins:\n  bob: {}\n")
+    status, out, error = command("quota", "reset", "alice", "--reason", "left")
+    assert (status, out) == (0, "login:alice: reset, 1 counter held something\n")
+    assert "the directory lists no login alice" in error
+
+
+def test_a_broken_directory_is_in_the_way_of_no_reset(command, spent):
+    command.directory.write_text("logins: [")
+    status, out, error = command("quota", "reset", "alice", "--reason", "urgent")
+    assert (status, out) == (0, "login:alice: reset, 1 counter held something\n")
+    assert "directory.yaml:" in error
+
+
 def test_a_reset_needs_a_reason(command):
     status, _, error = command("quota", "reset", "alice")
     assert status == 2

@@ -124,6 +124,36 @@ def test_one_sidecar_serves_in_this_very_process(directory, serve, sidecar, name
     assert not (directory / name).exists()
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["policyd"],
+        ["saslauthd"],
+        ["milter"],
+        *(["submitward", "serve", name] for name in ("policyd", "saslauthd", "milter", "all")),
+    ],
+    ids=" ".join,
+)
+def test_sigterm_while_it_imports_ends_it_with_0(directory, command):
+    """An import that takes long stands for all of them."""
+    (directory / "slow" / "yaml").mkdir(parents=True)
+    slow = f"import pathlib, time\npathlib.Path({str(directory / 'importing')!r}).touch()\ntime.sleep(30)\n"
+    (directory / "slow" / "yaml" / "__init__.py").write_text(slow)
+    process = subprocess.Popen(
+        [sys.executable, "-m", *command, "--settings", str(directory / "settings.yaml")],
+        env={**os.environ, "PYTHONPATH": str(directory / "slow")},
+        cwd=ROOT,
+    )
+    try:
+        wait_until((directory / "importing").exists)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+        assert not (directory / "policy").exists()
+    finally:
+        process.kill()
+        process.wait()
+
+
 def test_a_sidecar_without_listeners_is_not_started(directory, serve):
     text = (directory / "settings.yaml").read_text().replace(f'  milter: ["unix:{directory}/milter"]\n', "")
     (directory / "settings.yaml").write_text(text)

@@ -187,6 +187,23 @@ def test_after_sigterm_nothing_is_left(family, directory):
     assert sorted(path.name for path in directory.iterdir()) == ["log", "milter.yaml", "policyd.yaml"]
 
 
+def test_children_that_are_ended_while_they_start_end_with_0(family):
+    one = family("policyd", "milter")
+    assert one.stop() == 0  # before any child has a handler
+    assert one.said("event=ended", "status=0") == 2
+    assert one.said("<4>") == 0
+
+
+def test_a_child_that_was_told_to_end_is_started_again_without_alarm(family):
+    one = family("policyd")
+    pid = one.pid("policyd")
+    os.kill(pid, signal.SIGTERM)
+    wait_until(lambda: one.pid("policyd") != pid)
+    assert one.said("<5>submitward: event=ended", "status=0") == 1
+    assert ask(one.socket("policyd"), b"a") == b"echo a\n"
+    assert one.stop() == 0
+
+
 def test_a_child_that_hangs_is_killed_after_six_seconds(family):
     one = family("policyd")
     assert ask(one.socket("policyd"), b"a") == b"echo a\n"

@@ -20,7 +20,11 @@ import subprocess
 from ansible.errors import AnsibleError
 from ansible.plugins.connection import ConnectionBase
 
-ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8", "HOME": "/root"}
+ENVIRONMENT = {
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "LANG": "C.UTF-8",
+    "HOME": "/root",
+}
 
 
 class Connection(ConnectionBase):
@@ -40,7 +44,9 @@ class Connection(ConnectionBase):
     def _run(self, command, data):
         leader = str(self.get_option("leader"))
         enter = ["nsenter", "-t", leader, "-m", "-u", "-i", "-n", "-p", "--", "/bin/sh", "-c", command]
-        done = subprocess.run(enter, input=data or b"", capture_output=True, check=False, env=ENVIRONMENT, cwd="/")
+        done = subprocess.run(
+            enter, input=data or b"", capture_output=True, check=False, env=ENVIRONMENT, cwd="/"
+        )
         return done.returncode, done.stdout, done.stderr
 
     def exec_command(self, cmd, in_data=None, sudoable=True):

@@ -1,0 +1,195 @@
+"""Simple binds on kept Twisted connections, secured before anything is sent, with deadlines that end them.
+
+Knows connections, TLS verified by service-identity, and which server is next. A bind is sent once: what may
+have been processed is never sent again. Must not know logins, nor what a result code means.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+from OpenSSL import SSL
+from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore, ensureDeferred, fail
+from twisted.internet.error import ConnectError
+from twisted.internet.ssl import (
+    TLSVersion,
+    optionsForClientTLS,
+)
+from twisted.python.failure import Failure
+
+from directory.bind_connection import BindConnection, reason_of, trust
+from directory.bindwire import (
+    BindResult,
+)
+from directory.breakers import Breakers
+from directory.identity import Unavailable
+from directory.servers import Server
+from directory.troubles import Transport
+
+WAITING_MAX = 512  # binds that wait for a connection; over it the answer is Unavailable at once
+IDLE_MAX = 60.0  # seconds; below what servers and firewalls allow
+PATIENCE = 3.5  # seconds for the answer to a bind: hashes cost time
+
+
+class Binds:
+    """Binds on `servers`, on at most `size` connections; made ready when the first one is asked for."""
+
+    def __init__(
+        self, servers: Sequence[Server], weights: Sequence[int], *, size: int, reactor: Any, log: Any
+    ) -> None:
+        self._servers = tuple(servers)
+        self._breakers = Breakers(weights, random.random)
+        self._reactor = reactor
+        self._log = log
+        self._turns = DeferredSemaphore(size)
+        self._idle: list[list[BindConnection]] = [[] for _ in self._servers]
+        self._all: set[BindConnection] = set()
+        self._is_stopped = False
+        self._options: dict[int, Any] = {}
+        self._is_counted = 0
+
+    def start(self) -> None:
+        """Nothing to do: connections are made when they are needed."""
+
+    def stop(self) -> None:
+        """Hang up on all servers."""
+        self._is_stopped = True
+        for connection in tuple(self._all):
+            connection.hang_up()
+
+    def check(self, dn: str, password: bytes, deadline: float) -> Deferred[BindResult]:
+        """The server's answer, never asked twice; fails with Unavailable after `deadline` seconds."""
+        if self._is_stopped:
+            return fail(Unavailable("the directory is closed"))
+        if self._is_counted >= WAITING_MAX:
+            return fail(Unavailable(f"{self._is_counted} logins are waiting for the directory"))
+        if not self._breakers.candidates(self._reactor.seconds()):
+            return fail(Unavailable(f"no LDAP server answers: {self._breakers.why()}"))
+        self._is_counted += 1
+        checked = ensureDeferred(self._check(dn, password))
+        checked.addTimeout(deadline, self._reactor)
+        checked.addBoth(self._done)
+        return checked
+
+    def _done(self, result: BindResult | Failure) -> BindResult | Failure:
+        self._is_counted -= 1
+        if isinstance(result, Failure) and not isinstance(result.value, (Unavailable, CancelledError)):
+            raise Unavailable(f"no answer: {reason_of(result)}")
+        return result
+
+    async def _check(self, dn: str, password: bytes) -> BindResult:
+        await self._turns.acquire()
+        try:
+            return await self._ask(dn, password)
+        finally:
+            self._turns.release()
+
+    async def _ask(self, dn: str, password: bytes) -> BindResult:
+        trouble = Transport(f"no LDAP server answers: {self._breakers.why()}")
+        for index in self._breakers.candidates(self._reactor.seconds()):
+            if not self._breakers.begin(index, self._reactor.seconds()):
+                continue
+            try:
+                connection = await self._connection(index)
+            except Transport as wrong:  # nothing was sent: the next server may be asked
+                trouble = wrong
+                continue
+            return await self._bind(index, connection, dn, password)
+        raise trouble
+
+    async def _bind(self, index: int, connection: BindConnection, dn: str, password: bytes) -> BindResult:
+        asked = connection.bind(dn, password)
+        patience = self._reactor.callLater(PATIENCE, connection.lose, f"{connection.server} does not answer")
+        try:
+            result = await asked
+        except Transport as wrong:
+            self._failed(index, str(wrong))
+            raise
+        except CancelledError:
+            self._failed(index, f"{connection.server} did not answer in time")
+            raise
+        finally:
+            if patience.active():
+                patience.cancel()
+        if result.code in (51, 52):  # busy, unavailable
+            self._failed(index, f"{connection.server}: result {result.code} {result.text[:200]}")
+            connection.hang_up()
+        else:
+            self._succeeded(index)
+            self._keep(index, connection)
+        return result
+
+    async def _connection(self, index: int) -> BindConnection:
+        idle, now = self._idle[index], self._reactor.seconds()
+        while idle:
+            kept = idle.pop()
+            if not kept.is_lost and now - kept.used < IDLE_MAX:
+                return kept
+            kept.hang_up()
+        server = self._servers[index]
+        try:
+            return await self._connect(index, server)
+        except CancelledError:
+            self._failed(index, f"{server}: no connection in time")
+            raise
+        except (Transport, ConnectError, OSError, SSL.Error, ValueError) as wrong:
+            text = (
+                str(wrong) if isinstance(wrong, Transport) else f"{server}: {type(wrong).__name__}: {wrong}"
+            )
+            self._failed(index, text)
+            raise Transport(text) from None
+
+    async def _connect(self, index: int, server: Server) -> BindConnection:
+        # Importing it empties LISTEN_FDS, from which the sidecar takes its sockets first.
+        from twisted.internet.endpoints import HostnameEndpoint, connectProtocol, wrapClientTLS
+
+        options = self._tls(index)
+        connection = BindConnection(server, options)
+        endpoint: Any = HostnameEndpoint(
+            self._reactor, server.host, server.port, timeout=server.connect_timeout
+        )
+        if server.tls == "ldaps":
+            endpoint = wrapClientTLS(options, endpoint)
+        await connectProtocol(endpoint, connection)  # type: ignore[no-untyped-call]
+        self._all = {one for one in self._all if not one.is_lost} | {connection}
+        expiry = self._reactor.callLater(
+            server.answer_timeout, connection.lose, f"{server}: TLS does not come about"
+        )
+        try:
+            await connection.ready
+        except BaseException:
+            connection.hang_up()
+            raise
+        finally:
+            if expiry.active():
+                expiry.cancel()
+        return connection
+
+    def _tls(self, index: int) -> Any:
+        server = self._servers[index]
+        if server.tls == "none":
+            return None
+        if index not in self._options:
+            self._options[index] = optionsForClientTLS(
+                server.host,
+                trustRoot=trust(server.ca_file),
+                extraCertificateOptions={"raiseMinimumTo": TLSVersion.TLSv1_2},
+            )
+        return self._options[index]
+
+    def _keep(self, index: int, connection: BindConnection) -> None:
+        connection.used = self._reactor.seconds()
+        if self._is_stopped:
+            connection.hang_up()
+        else:
+            self._idle[index].append(connection)
+
+    def _failed(self, index: int, why: str) -> None:
+        if self._breakers.failed(index, self._reactor.seconds(), why):
+            self._log.error("ldap_server_failed", server=str(self._servers[index]), problem=why)
+
+    def _succeeded(self, index: int) -> None:
+        if self._breakers.succeeded(index):
+            self._log.notice("ldap_server_back", server=str(self._servers[index]))

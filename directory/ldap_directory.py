@@ -1,0 +1,195 @@
+"""A directory.identity.Directory that is LDAP: look-ups through a cache, passwords by binding as the login.
+
+Knows which question takes which way, and that nothing but a verdict of the server is a no. Must not know how
+a connection is made, nor what an entry looks like.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from twisted.internet.defer import Deferred, ensureDeferred, succeed
+
+from directory.binds import Binds
+from directory.bindwire import BindResult
+from directory.cache import CachedDirectory, CacheSettings
+from directory.drafts import Reading
+from directory.hosts import Background
+from directory.identity import (
+    BadLogin,
+    Certificate,
+    Credentials,
+    Denied,
+    Login,
+    Network,
+    Principal,
+    Question,
+    Unavailable,
+    Verified,
+    normal_login,
+)
+from directory.ldap import Session
+from directory.ldap_settings import LdapSettings
+from directory.lookups import Lookups
+from directory.passwords import is_acceptable
+from directory.people import Person
+from directory.results import judge
+from directory.searches import Searches
+from directory.sessions import Sessions
+
+CHECK = 6.5  # seconds for a look-up and a bind together; saslauthd answers within 7
+BIND_PATIENCE = 3  # seconds for the answer to a bind: hashes cost time
+
+
+class Checker(Protocol):
+    """Binds as somebody, on connections that nothing else uses."""
+
+    def check(self, dn: str, password: bytes, deadline: float) -> Deferred[BindResult]: ...
+    def start(self) -> None: ...
+    def stop(self) -> None: ...
+
+
+class ThreadChecker:
+    """A Checker that uses ldap3 in threads."""
+
+    def __init__(self, settings: LdapSettings, *, reactor: Any, log: Any) -> None:
+        self._sessions = Sessions(
+            settings.open_servers(),
+            [server.weight for server in settings.servers],
+            lambda session: None,
+            size=settings.connections,
+            retry=False,
+            patience=BIND_PATIENCE,
+            reactor=reactor,
+            log=log,
+            name="ldap-binds",
+        )
+        self.start = self._sessions.start
+        self.stop = self._sessions.stop
+
+    def check(self, dn: str, password: bytes, deadline: float) -> Deferred[BindResult]:
+        """The server's answer; never asked twice. Fails with Unavailable."""
+
+        def errand(session: Session) -> BindResult:
+            return session.bind(dn, password, policy=True)
+
+        return self._sessions.run(errand, deadline)
+
+
+def own_checker(settings: LdapSettings, *, reactor: Any, log: Any) -> Binds:
+    """A Checker that speaks the simple bind itself."""
+    weights = [server.weight for server in settings.servers]
+    return Binds(settings.open_servers(), weights, size=settings.connections, reactor=reactor, log=log)
+
+
+class LdapDirectory:
+    """The directory that the section ``directory.ldap`` names."""
+
+    def __init__(
+        self,
+        settings: LdapSettings,
+        reading: Reading,
+        times: CacheSettings,
+        *,
+        reactor: Any,
+        log: Any,
+        checker: Checker | None = None,
+    ) -> None:
+        self._searches = Searches(settings, reading)
+        self._reactor = reactor
+        self._lookups = Lookups(settings, self._searches, times, reactor=reactor, log=log)
+        self._people = CachedDirectory(self._lookups, times, reactor=reactor, log=log)
+        self._checker = checker or own_checker(settings, reactor=reactor, log=log)
+
+    def start(self) -> None:
+        """Allow questions; connects when one comes."""
+        self._people.start()
+        self._checker.start()
+
+    def stop(self) -> None:
+        """Hang up on all servers."""
+        self._people.stop()
+        self._checker.stop()
+
+    def state(self) -> str:
+        """``ok``, ``stale`` (old answers bridge an outage) or ``unavailable``."""
+        return self._people.state()
+
+    def flush(self, login: str = "") -> int:
+        """Forget a login, or all of them; returns how many answers there were."""
+        return self._people.flush(login)
+
+    def look_up(self, question: Question) -> Principal | Deferred[Principal | None] | None:
+        """The principal, at once when the cache has it; fails with (or raises) Unavailable."""
+        if isinstance(question, Login):
+            found = self._people.look_up(question)
+            return found.addCallback(_owner) if isinstance(found, Deferred) else _owner(found)
+        background = self._lookups.known_background
+        if background is not None:
+            return _host(background, question)
+        return self._lookups.background().addCallback(_host, question)
+
+    def principals(self) -> Deferred[tuple[Principal, ...]]:
+        """Every host, read now: what Postfix's tables are made of. Logins are not listed."""
+        reading = self._lookups.background(anew=True)
+        return reading.addCallback(_hosts)
+
+    def verify(self, credentials: Credentials) -> Deferred[Verified | Denied]:
+        """Judge a credential by a bind; fails with Unavailable, at the latest after CHECK seconds."""
+        if not is_acceptable(credentials.password):  # empty, or what no directory holds: not even asked
+            return succeed(Denied("wrong_password"))
+        try:
+            login = normal_login(credentials.login)
+        except BadLogin:
+            return succeed(Denied("unknown_login"))
+        return ensureDeferred(self._verify(login, credentials.password, self._reactor.seconds() + CHECK))
+
+    async def _verify(self, login: str, password: bytes, until: float) -> Verified | Denied:
+        dn = self._searches.template_dn(login)
+        if dn:
+            reason = judge(await self._bind(dn, password, until))
+            if reason is not None:
+                return Denied(reason)
+        person = await self._person(login)
+        if person is None:
+            return Denied("unknown_login")
+        if not dn:
+            reason = judge(await self._bind(person.dn, password, until))
+            if reason is not None:
+                # The name may be an old one: the next attempt looks it up again.
+                self._people.forget(login)
+                return Denied(reason)
+        return Denied(person.stopped) if person.stopped is not None else Verified(person.name)
+
+    async def _person(self, login: str) -> Person | None:
+        found = self._people.look_up(Login(login))
+        person = await found if isinstance(found, Deferred) else found
+        assert person is None or isinstance(person, Person)
+        return person
+
+    async def _bind(self, dn: str, password: bytes, until: float) -> BindResult:
+        left = until - self._reactor.seconds()
+        if left <= 0:
+            raise Unavailable("looking the login up took all the time there was")
+        return await self._checker.check(dn, password, left)
+
+
+def _owner(found: Principal | None) -> Principal | None:
+    if isinstance(found, Person) and found.puzzle:
+        raise Unavailable(found.puzzle)
+    return found
+
+
+def _host(background: Background, question: Certificate | Network) -> Principal | None:
+    found = background.roll.look_up(question)
+    if background.twice and found is not None:
+        names = {found.name, *(question.fingerprints if isinstance(question, Certificate) else ())}
+        if names & background.twice:
+            raise Unavailable(f"{found.name} stands at more than one host")
+    return found
+
+
+def _hosts(background: Background) -> tuple[Principal, ...]:
+    if background.twice:
+        raise Unavailable(f"{', '.join(sorted(background.twice))}: at more than one host")
+    return background.roll.principals

@@ -1,0 +1,156 @@
+"""Look-ups in LDAP: people by their login, and the background, which is read again before it is too old.
+
+Knows when to search and for how long an answer holds. Must not know passwords, nor what an entry looks like.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import Any
+
+from twisted.internet.defer import Deferred, ensureDeferred, succeed
+from twisted.python.failure import Failure
+
+from directory.cache import CacheSettings
+from directory.hosts import Background
+from directory.identity import Credentials, Denied, Login, Principal, Question, Unavailable, Verified
+from directory.ldap import Session
+from directory.ldap_settings import LdapSettings
+from directory.once import bind_as_service
+from directory.searches import Searches
+from directory.sessions import Sessions
+from directory.troubles import Ambiguous, Puzzling
+
+LOOK_UP = 4.0  # seconds; policyd answers within 5
+READ_ALL = 30.0  # seconds for the background; a server that does not answer is given up sooner
+
+
+class Lookups:
+    """The directory behind the cache: every look-up is a search."""
+
+    def __init__(
+        self, settings: LdapSettings, searches: Searches, times: CacheSettings, *, reactor: Any, log: Any
+    ) -> None:
+        self._settings = settings
+        self._searches = searches
+        self._times = times
+        self._log = log
+        self._reactor = reactor
+        self._sessions = Sessions(
+            settings.open_servers(),
+            [server.weight for server in settings.servers],
+            self._bind_as_service,
+            size=settings.searches,
+            retry=True,
+            reactor=reactor,
+            log=log,
+            name="ldap-searches",
+        )
+        self._background: Background | None = None
+        self._good_until = 0.0
+        self._reading: list[Deferred[Background]] = []
+        self._told: tuple[str, ...] = ()
+        self._call: Any = None
+
+    def start(self) -> None:
+        """Allow searches."""
+        self._sessions.start()
+        self._tick()
+
+    def _tick(self) -> None:
+        """Read the background before it is too old, so that nobody waits for it."""
+        self._call = self._reactor.callLater(max(1.0, self._times.ttl / 2), self._tick)
+        self.background(anew=True).addErrback(lambda _: None)  # the breaker has logged it
+
+    def stop(self) -> None:
+        """Hang up."""
+        if self._call is not None and self._call.active():
+            self._call.cancel()
+        self._sessions.stop()
+
+    def state(self) -> str:
+        """``ok`` or ``unavailable``."""
+        return "unavailable" if self._sessions.is_down else "ok"
+
+    def verify(self, credentials: Credentials) -> Awaitable[Verified | Denied]:
+        """Not here: see LdapDirectory."""
+        raise NotImplementedError
+
+    def principals(self) -> Awaitable[tuple[Principal, ...]]:
+        """Not here: see LdapDirectory."""
+        raise NotImplementedError
+
+    def look_up(self, question: Question) -> Deferred[Principal | None]:
+        """The person behind a login; fails with Unavailable."""
+        assert isinstance(question, Login)
+        return ensureDeferred(self._look_up(question.name))
+
+    async def _look_up(self, login: str) -> Principal | None:
+        background = await self.background()
+        try:
+            found = await self._sessions.run(
+                lambda session: self._searches.find_person(session, login, background), LOOK_UP
+            )
+        except (Puzzling, Ambiguous) as wrong:
+            self._log.error("directory_puzzle", login=login, problem=str(wrong))
+            raise Unavailable(f"the directory's entry for {login} is wrong: {wrong}") from None
+        for note in found.notes if found is not None else ():
+            self._log.warning("directory_value_ignored", login=login, problem=note)
+        return found
+
+    def background(self, *, anew: bool = False) -> Deferred[Background]:
+        """Aliases and hosts, at most `ttl` old, or an older reading in an outage; fails with Unavailable."""
+        now = self._reactor.seconds()
+        if self._background is not None and now < self._good_until and not anew:
+            return succeed(self._background)
+        waiting: Deferred[Background] = Deferred()
+        self._reading.append(waiting)
+        if len(self._reading) == 1:
+            self._read_background()
+        return waiting
+
+    @property
+    def known_background(self) -> Background | None:
+        """What was read last, if it still holds."""
+        return self._background if self._reactor.seconds() < self._good_until else None
+
+    def _read_background(self) -> None:
+        if not self._searches.has_background:
+            reading: Deferred[Background] = succeed(self._searches.static_background())
+        else:
+            reading = self._sessions.run(self._searches.read_background, READ_ALL)
+        reading.addCallbacks(self._keep, self._bridge)
+        reading.addBoth(self._tell)
+
+    def _keep(self, background: Background) -> Background:
+        self._background = background
+        self._good_until = self._reactor.seconds() + self._times.ttl
+        if background.notes != self._told:
+            self._told = background.notes
+            for note in background.notes:
+                self._log.error("directory_puzzle", problem=note)
+        return background
+
+    def _bridge(self, failure: Failure) -> Background:
+        if isinstance(failure.value, Puzzling):
+            self._log.error("directory_puzzle", problem=failure.getErrorMessage())
+        if self._background is None or self._reactor.seconds() > self._good_until + self._times.stale:
+            raise _unavailable(failure)
+        return self._background
+
+    def _tell(self, result: Background | Failure) -> None:
+        waiting, self._reading = self._reading, []
+        for one in waiting:
+            if not one.called:
+                one.callback(result)
+
+    def _bind_as_service(self, session: Session) -> None:
+        if self._settings.password is not None:
+            bind_as_service(session, self._settings.bind_dn, self._settings.password.reveal())
+
+
+def _unavailable(failure: Failure) -> Unavailable:
+    """What a failed errand means: never a refusal."""
+    if isinstance(failure.value, Unavailable):
+        return failure.value
+    return Unavailable(f"{type(failure.value).__name__}: {failure.getErrorMessage()[:200]}")

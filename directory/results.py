@@ -1,0 +1,76 @@
+"""What an answer to a simple bind means: yes, a known no with its reason, or that nothing is known.
+
+Knows LDAP result codes (RFC 4511, appendix A), the password policy response (draft-behera-ldap-password-
+policy, 6.2) and Active Directory's sub-codes. Must not know how the answer came.
+"""
+
+from __future__ import annotations
+
+import re
+
+from directory.bindwire import BindResult
+from directory.identity import Reason, Unavailable
+
+SUCCESS, INVALID_CREDENTIALS = 0, 49
+
+#: Codes that are a verdict on this account. All others say something about the server or about us.
+_VERDICTS: dict[int, Reason] = {
+    19: "locked",  # constraintViolation: 389ds, too many retries
+    32: "unknown_login",  # noSuchObject
+    48: "not_permitted",  # inappropriateAuthentication: the entry has no password
+    49: "wrong_password",
+    50: "not_permitted",  # insufficientAccessRights
+    53: "disabled",  # unwillingToPerform: 389ds and FreeIPA, inactivated or locked
+}
+#: error of the password policy response → reason. 3 and above are about changes of passwords.
+_POLICY: dict[int, Reason] = {0: "password_expired", 1: "locked", 2: "must_change_password"}
+#: Active Directory: ``data`` of the diagnostic message → reason.
+_DATA: dict[str, Reason] = {
+    "525": "unknown_login",
+    "52e": "wrong_password",
+    "530": "not_permitted",  # not at this hour
+    "531": "not_permitted",  # not from this workstation
+    "532": "password_expired",
+    "533": "disabled",
+    "568": "not_permitted",  # too many context ids
+    "701": "expired",
+    "773": "must_change_password",
+    "775": "locked",
+}
+_DATA_IN_TEXT = re.compile(r"\bdata ([0-9a-f]{3,4}),", re.ASCII)
+
+
+def judge(result: BindResult) -> Reason | None:
+    """Why the bind was refused, None when it succeeded.
+
+    Raises Unavailable for every code that does not judge this account: a server that is busy, has no such
+    mechanism or points elsewhere (referral) has said nothing about the password.
+    """
+    error = policy_error(result.policy) if result.policy is not None else None
+    if result.code == SUCCESS:
+        return "must_change_password" if error == 2 else None
+    verdict = _VERDICTS.get(result.code)
+    if verdict is None:
+        raise Unavailable(f"the server answered result {result.code} to a bind: {result.text[:200]}")
+    if error is not None and error in _POLICY:
+        return _POLICY[error]
+    data = _DATA_IN_TEXT.search(result.text)
+    if result.code == INVALID_CREDENTIALS and data is not None:
+        return _DATA.get(data[1], "wrong_password")
+    return verdict
+
+
+def policy_error(value: bytes) -> int | None:
+    """The error in a password policy response, None when it holds none or is none.
+
+    ``SEQUENCE { warning [0] CHOICE OPTIONAL, error [1] ENUMERATED OPTIONAL }``, every length in one octet.
+    """
+    if len(value) < 2 or value[0] != 0x30 or value[1] != len(value) - 2:
+        return None
+    at = 2
+    while at + 2 <= len(value):
+        tag, length = value[at], value[at + 1]
+        if tag == 0x81 and length == 1 and at + 3 <= len(value):
+            return value[at + 2]
+        at += 2 + length
+    return None

@@ -1,0 +1,158 @@
+"""The searches that answer a question: a person with what is around its entry, and what no login leads to.
+
+Knows which filter is sent where. Must not know connections, threads, caches or the clock.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import Literal, Protocol
+
+from directory.domains import alias_pairs, by_domain, with_pairs
+from directory.drafts import Reading
+from directory.filters import fill_dn, fill_filter, names_of
+from directory.hosts import Background, Hosts, add_entry, add_host, put_together
+from directory.identity import Address
+from directory.ldap_settings import LdapSettings
+from directory.people import (
+    Around,
+    Entry,
+    Listed,
+    Person,
+    addresses_of,
+    host_grants,
+    person,
+)
+from directory.shape import Shape
+from directory.troubles import Refused
+
+NO_SUCH_OBJECT = 32
+
+
+class Searching(Protocol):
+    """A connection that is bound as the service."""
+
+    def search(
+        self,
+        base: str,
+        filter: str,
+        attributes: Iterable[str],
+        *,
+        scope: Literal["BASE", "LEVEL", "SUBTREE"] = "SUBTREE",
+        most: int = 0,
+    ) -> tuple[Entry, ...]: ...
+
+    def enumerate(self, base: str, filter: str, attributes: Iterable[str]) -> Iterator[Entry]: ...
+
+
+class Searches:
+    """The searches of one section of settings."""
+
+    def __init__(self, settings: LdapSettings, reading: Reading) -> None:
+        self.settings = settings
+        self.shape: Shape = settings.shape
+        self.reading = reading
+
+    @property
+    def has_background(self) -> bool:
+        """Whether there is anything in LDAP that no login leads to."""
+        kinds = ("hosts", "domain_aliases", *(["users"] if self._lists_domains else []))
+        return any(self.shape.filters.get(kind) for kind in kinds)
+
+    @property
+    def _lists_domains(self) -> bool:
+        hosts = self.settings.hosts.values()
+        return bool(self.shape.names("domains")) or any("listed" in h.domains.values() for h in hosts)
+
+    def template_dn(self, login: str) -> str:
+        """The name that the settings' template makes of a login, ``""`` without a template."""
+        return fill_dn(self.settings.dn_template, names_of(login)) if self.settings.dn_template else ""
+
+    def find_person(self, session: Searching, login: str, background: Background) -> Person | None:
+        """The person behind a login in normal form. Raises Unavailable; Puzzling for what cannot be."""
+        user = fill_filter(self.shape.filters["user"], names_of(login))
+        if self.settings.dn_template:
+            base, scope = self.template_dn(login), "BASE"
+        else:
+            base, scope = self.settings.base, "SUBTREE"
+        try:
+            entries = session.search(base, user, self.shape.wanted, scope=scope, most=1)  # type: ignore[arg-type]
+        except Refused as wrong:
+            if wrong.code == NO_SUCH_OBJECT and scope == "BASE":
+                return None
+            raise
+        if not entries:
+            return None
+        around = self._around(session, entries[0], login)
+        return person(entries[0], around, self.shape, background.reading, background.listed, time.time())
+
+    def _around(self, session: Searching, entry: Entry, login: str) -> Around:
+        places = {"dn": entry.dn, "login": login, "group": self.settings.submission_group}
+        base = self.settings.groups_base or self.settings.base
+        wanted = self.shape.names("mailboxes", "aliases", "proxies")
+
+        def look(kind: str, where: str) -> tuple[Entry, ...]:
+            template = self.shape.filters.get(kind, "")
+            return session.search(where, fill_filter(template, places), wanted) if template else ()
+
+        return Around(
+            look("groups", base), look("delegates", self.settings.base), self._may_submit(session, places)
+        )
+
+    def _may_submit(self, session: Searching, places: Mapping[str, str]) -> bool:
+        """A group that is not there is a mistake of the settings: Refused, and nobody is judged by it."""
+        template = self.shape.filters.get("submitter", "")
+        if not template or ("{group}" in template and not places["group"]):
+            return True
+        at = places["group"] if self.shape.submitter_at == "group" else places["dn"]
+        return bool(session.search(at, fill_filter(template, places), ("1.1",), scope="BASE"))
+
+    def read_background(self, session: Searching) -> Background:
+        """Everything that no login leads to. Raises Unavailable; Puzzling for what cannot be."""
+        base = self.settings.hosts_base or self.settings.base
+        pairs: dict[str, str] = {}
+        hosts = Hosts()
+        if self.shape.filters.get("domain_aliases"):
+            names = self.shape.names("alias_domain", "alias_target")
+            entries = session.enumerate(base, self.shape.filters["domain_aliases"], names)
+            pairs, notes = alias_pairs(entries, self.shape)
+            hosts.notes += notes
+        reading = replace(self.reading, aliases=with_pairs(self.reading.aliases, pairs))
+        if self.shape.filters.get("hosts"):
+            for entry in session.enumerate(base, self.shape.filters["hosts"], self.shape.wanted):
+                add_entry(hosts, entry, self.shape, reading)
+        for label, host in self.settings.hosts.items():
+            add_host(hosts, label, host, reading)
+        return self._background(session, hosts, reading)
+
+    def static_background(self) -> Background:
+        """The background of a directory that holds none: hosts of the settings alone."""
+        hosts = Hosts()
+        for label, host in self.settings.hosts.items():
+            add_host(hosts, label, host, self.reading)
+        return put_together(hosts, self.reading, {})
+
+    def _background(self, session: Searching, hosts: Hosts, reading: Reading) -> Background:
+        listed: Listed = {}
+        users, base = self.shape.filters.get("users"), self.settings.base
+        if users and self._somebody_lists(session, hosts, reading):
+            addresses: dict[Address, str] = {}
+            names = self.shape.names("mailboxes", "aliases", "proxies")
+            for entry in session.enumerate(base, users, names):
+                addresses.update(addresses_of(entry, self.shape, reading))
+            listed = by_domain(addresses)
+        return put_together(hosts, reading, listed)
+
+    def _somebody_lists(self, session: Searching, hosts: Hosts, reading: Reading) -> bool:
+        """Whether anybody may use every listed address of a domain: only then all people are read."""
+        if any(draft.grants.listed for draft in hosts.drafts):
+            return True
+        names = self.shape.names("domains")
+        if not names:
+            return False
+        some = "".join(f"({name}=*)" for name in names)
+        filter = f"(&{self.shape.filters['users']}(|{some}))"
+        people = session.enumerate(self.settings.base, filter, names)
+        return any(host_grants(entry, self.shape, reading)[0].listed for entry in people)

@@ -1,0 +1,112 @@
+"""The shared ledger for the operator's command: one verb after another, each waited for.
+
+Knows the same verbs as `ledger.book`, said to Redis, with this node's copy of the blocks beside it. Must not
+know the reactor, nor who asks.
+
+While Redis is away, blocks are kept and lifted in this node's copy; its sidecars publish them later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+from ledger import script
+from ledger.blocks import Block
+from ledger.book import Book
+from ledger.bookfile import open_book, short_id
+from ledger.charges import Admitted, Unavailable
+from ledger.limits import Limit, Standing
+from ledger.redis import Link, Trouble
+from ledger.script import Clock, Verb
+from ledger.settings import LedgerSettings
+from ledger.tombstones import Tombstone
+
+
+@contextlib.contextmanager
+def open_desk(settings: LedgerSettings) -> Iterator[Desk]:
+    """The desk, with this node's book open within one transaction. Raises Unavailable."""
+    with asyncio.Runner() as runner, open_book(settings.sqlite.path) as book:
+        link = Link(settings.redis)
+        desk = Desk(link, book, runner)
+        try:
+            yield desk
+        finally:
+            runner.run(_close(link))
+
+
+class Desk:
+    """Verbs of an operator. `register` is this node's copy of the blocks, brought up to date if possible."""
+
+    def __init__(self, link: Link, book: Book, runner: asyncio.Runner) -> None:
+        self._link = link
+        self._book = book
+        self._runner = runner
+        try:
+            self._connect()
+        except Unavailable as away:
+            self.away = str(away)
+        else:
+            self.away = ""
+
+    @property
+    def register(self) -> Any:
+        """Blocks: `current()` and `history()`."""
+        return self._book.register
+
+    def standing(self, pairs: tuple[tuple[str, Limit], ...]) -> tuple[Standing, ...]:
+        """See `charges.Ledger.standing`, as for all verbs below."""
+        held = tuple((subject, limit, True) for subject, limit in pairs)
+        outcome = script.read_outcome(self._ask(script.standing(pairs)), held, Clock())
+        return outcome.standings if isinstance(outcome, Admitted) else ()
+
+    def reset(self, subject: str, author: str, reason: str) -> int:
+        return int(self._ask(script.reset(subject, author, reason)))
+
+    def block(self, block: Block) -> Block:
+        if self.away:
+            return self._book.block(block)
+        name, version = self._ask(script.keep(block, tuple(short_id() for _ in range(8))))
+        kept = replace(block, id=script.read(name), version=int(version))
+        self._book.merge((Tombstone(kept, None, None, None),))
+        return kept
+
+    def lift(self, block_id: str, author: str, reason: str) -> bool:
+        known = next((block for block in self.register.current() if block.id == block_id), None)
+        if self.away or known is None:
+            return known is not None and self._book.lift(block_id, author, reason)
+        text = self._ask(script.lift(known, author, reason))
+        if text:
+            self._book.merge((script.read_block(script.write(block_id), text),))
+        return bool(text)
+
+    def _connect(self) -> None:
+        self._wait(self._link.open)
+        for one in self.register.history():
+            self._ask(script.merge(one))
+        _, flat = self._ask((b"blocks",))
+        self._book.merge(script.read_blocks(flat))
+
+    def _ask(self, verb: Verb) -> Any:
+        answers = self._wait(
+            lambda: self._link.run([b"", b"16", *(word for word in verb if isinstance(word, bytes))])
+        )
+        if isinstance(answers[1], bytes) and answers[1].startswith(b"!"):
+            raise Unavailable(answers[1][1:].decode("utf-8", "replace"))
+        return answers[1]
+
+    def _wait(self, call: Callable[[], Any]) -> Any:
+        async def run() -> Any:
+            return await call()
+
+        try:
+            return self._runner.run(run())
+        except Trouble as trouble:
+            raise Unavailable(f"Redis: {trouble}: {trouble.mend}") from None
+
+
+async def _close(link: Link) -> None:
+    link.close()

@@ -1,0 +1,165 @@
+"""Going on while Redis is away: this host counts in its own file, beginning at the last known standing.
+
+Knows what was counted where, and how it comes together again: once, by charge id. Must not know Redis, nor
+how the file counts.
+
+What the last answers of Redis said to be used is held against each limit for as long as Redis is away, so a
+limit is never larger than it was; each host can then spend what was left once. When Redis is back, what was
+counted here is added there, whatever the limit, and given back here.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred
+
+from ledger import script
+from ledger.charges import Admitted, Amounts, ChargeId, Held, Refused, Submission, Unavailable
+from ledger.limits import PER_MESSAGE, Limit, Standing
+from ledger.script import Clock, Verb
+from ledger.sqlite import SqliteLedger
+
+MOST = 10_000  # standings, and charges, that are held in memory
+
+_NOTHING = Amounts(0, 0, 0)
+
+Hand = Callable[[Verb, Callable[[Any, Clock], Any]], Deferred[Any]]
+Key = tuple[str, str, int]  # subject, unit, window
+
+
+class Fallback:
+    """`local` counts; `hand` hands a verb to Redis."""
+
+    def __init__(self, local: SqliteLedger, hand: Hand, log: Any) -> None:
+        self._local = local
+        self._hand = hand
+        self._log = log
+        self._known: OrderedDict[Key, int] = OrderedDict()
+        self._mine: OrderedDict[ChargeId, None] = OrderedDict()
+        self._busy: Deferred[None] | None = None
+
+    def counts(self, charge: ChargeId) -> bool:
+        """Whether `charge` was reserved here and is not in Redis yet, as far as this process knows."""
+        return charge in self._mine
+
+    def learn(self, outcome: Admitted | Refused) -> Admitted | Refused:
+        """Remember what an answer of Redis says to be used."""
+        told = (outcome.standing,) if isinstance(outcome, Refused) else outcome.standings
+        for standing in told:
+            if standing.limit.window != PER_MESSAGE:
+                _remember(self._known, _key(standing.subject, standing.limit), standing.used)
+        return outcome
+
+    async def reserve(
+        self,
+        charge: ChargeId,
+        submission: Submission | None,
+        amounts: Amounts,
+        limits: tuple[Held, ...],
+        final: bool,
+    ) -> Admitted | Refused:
+        """Reserve in the file, under what is left of each limit."""
+        outcome = await self._local.reserve(charge, submission, amounts, self._left(limits), final=final)
+        if isinstance(outcome, Admitted):
+            _remember(self._mine, charge, None)
+        return self._in_full(outcome, limits, amounts)
+
+    async def settle(self, charge: ChargeId, amounts: Amounts) -> Admitted | Refused:
+        """Settle in the file. Unavailable for what was reserved in Redis: only Redis can."""
+        if charge not in self._mine:
+            raise Unavailable("it was reserved in Redis")
+        return await self._local.settle(charge, amounts)
+
+    async def release(self, charge: ChargeId) -> bool:
+        """Release in the file. Unavailable for what was reserved in Redis."""
+        if self._mine.pop(charge, self) is self:
+            raise Unavailable("it was reserved in Redis")
+        return await self._local.release(charge)
+
+    async def standing(self, pairs: tuple[tuple[str, Limit], ...]) -> tuple[Standing, ...]:
+        """The standings that hold here while Redis is away."""
+        held = tuple((subject, limit, True) for subject, limit in pairs)
+        left = tuple((subject, limit) for subject, limit, _ in self._left(held))
+        outcome = self._in_full(Admitted(await self._local.standing(left)), held)
+        return outcome.standings if isinstance(outcome, Admitted) else ()
+
+    async def rejoined(self) -> None:
+        """Wait until what was counted here is in Redis; begins with it if need be."""
+        if self._busy is None:
+            self._busy = Deferred()
+            Deferred.fromCoroutine(self._rejoin()).addBoth(self._rejoined)
+        waiter: Deferred[None] = Deferred()
+        self._busy.addCallback(lambda _: waiter.callback(None))
+        await waiter
+
+    async def _rejoin(self) -> None:
+        count = 0
+        try:
+            while rows := await self._local.outstanding(64):
+                for charge, submission, amounts, limits, settled in rows:
+                    seen = tuple((subject, limit, False) for subject, limit, _ in limits)
+                    final = settled and submission is None
+                    await self._hand(script.reserve(charge, submission, amounts, seen, final), _done)
+                    if settled and not final:
+                        await self._hand(script.settle(charge, amounts), _done)
+                    await self._local.forget(charge)
+                    self._mine.pop(charge, None)
+                    count += 1
+        except (Unavailable, CancelledError, ValueError) as trouble:
+            self._log.warning("ledger", store="redis", reason=f"not all is added yet: {trouble}")
+        if count:
+            self._log.notice("ledger", store="redis", text=f"{count} charges of this host were added")
+
+    def _rejoined(self, result: object) -> None:
+        busy, self._busy = self._busy, None
+        if busy is not None:
+            busy.callback(None)
+
+    def _left(self, limits: tuple[Held, ...]) -> tuple[Held, ...]:
+        return tuple(
+            (subject, replace(limit, amount=max(0, limit.amount - self._used(subject, limit))), enforce)
+            for subject, limit, enforce in limits
+        )
+
+    def _used(self, subject: str, limit: Limit) -> int:
+        return 0 if limit.window == PER_MESSAGE else self._known.get(_key(subject, limit), 0)
+
+    def _in_full(
+        self, outcome: Admitted | Refused, limits: tuple[Held, ...], amounts: Amounts = _NOTHING
+    ) -> Admitted | Refused:
+        if isinstance(outcome, Admitted):
+            pairs = zip(outcome.standings, limits, strict=True)
+            return Admitted(tuple(self._whole(standing, limit) for standing, (_, limit, _) in pairs))
+        left = self._left(limits)
+        limit = next(
+            full[1]
+            for full, part in zip(limits, left, strict=True)
+            if part[1] == outcome.limit and part[0] == outcome.standing.subject
+        )
+        reopens = outcome.reopens_at
+        if reopens is None and limit.window and getattr(amounts, limit.unit) <= limit.amount:
+            reopens = time.time() + limit.window  # not while Redis is away, and at the latest then
+        return Refused(limit, self._whole(outcome.standing, limit), reopens)
+
+    def _whole(self, standing: Standing, limit: Limit) -> Standing:
+        return replace(standing, limit=limit, used=standing.used + self._used(standing.subject, limit))
+
+
+def _key(subject: str, limit: Limit) -> Key:
+    return subject, limit.unit, limit.window
+
+
+def _remember(held: OrderedDict[Any, Any], key: Any, value: Any) -> None:
+    held[key] = value
+    held.move_to_end(key)
+    if len(held) > MOST:
+        held.popitem(last=False)
+
+
+def _done(answer: Any, clock: Clock) -> None:
+    """Whatever it is: it is there."""

@@ -1,0 +1,226 @@
+"""A connection to Redis on which the ledger's script runs: the only module that names Redis.
+
+Knows dialling (socket, TCP, TLS, Sentinel), what a server must be like, and what each of its errors means.
+Must not know a verb, nor when to try again: one call, one answer or one Trouble.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from importlib.resources import files
+from typing import Any
+
+from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocketConnection
+from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeout
+
+from ledger.settings import RedisSettings, parse_server
+
+PATIENCE = 1.0  # seconds for one call, and for dialling
+SCRIPT = files("ledger").joinpath("charge.lua").read_bytes()
+SHA = hashlib.sha1(SCRIPT, usedforsecurity=False).hexdigest().encode()
+
+#: What Redis calls its own troubles (the first word of an error), and what the operator can do.
+MENDS = {
+    "LOADING": "it is reading its data and will be ready soon",
+    "BUSY": "a script runs in it for long: see SLOWLOG; SCRIPT KILL ends one that only reads",
+    "READONLY": "it is a replica: let ledger.redis name the primary, or its Sentinels",
+    "MASTERDOWN": "it is a replica without its primary: see to the primary",
+    "MISCONF": "it cannot save to its disk: is the disk full?",
+    "OOM": "it is at its maxmemory: give it more, with maxmemory-policy noeviction",
+    "NOAUTH": "set ledger.redis.password",
+    "WRONGPASS": "ledger.redis.user or password is wrong",
+    "NOPERM": "its ACL lacks a command or the key prefix: the recipe is in ledger/README.md",
+    "WRONGTYPE": "another program writes under our prefix: set ledger.redis.prefix",
+    "CROSSSLOT": "it is a Redis Cluster, where a charge over several subjects could not be one step",
+    "cluster": "a charge over several subjects could not be one step there: use a primary behind Sentinel",
+    "evicts": "set maxmemory-policy noeviction, or ledger.redis.insist: true and lose limits under pressure",
+    "timeout": "is it stopped, overloaded or cut off?",
+    "connection": "is it running, and is ledger.redis.url right?",
+}
+#: Errors after which another server may be the right one.
+_ELSEWHERE = {"READONLY", "MASTERDOWN", "NOAUTH", "WRONGPASS", "cluster", "evicts"}
+
+
+class Trouble(Exception):
+    """Redis does not do what it was asked. `label` is a word of MENDS, or the first word of its error.
+
+    `lost` says that the connection was lost: nobody knows whether the script ran.
+    """
+
+    def __init__(self, label: str, text: str, *, lost: bool = False) -> None:
+        super().__init__(text)
+        self.label = label
+        self.lost = lost
+
+    @property
+    def mend(self) -> str:
+        """What the operator can do about it."""
+        return MENDS.get(self.label, "see its log")
+
+
+class Link:
+    """At most one connection. Its users wait for one another: one call at a time."""
+
+    def __init__(self, settings: RedisSettings) -> None:
+        self._settings = settings
+        self._connection: Any = None
+        self._meta = f"{settings.prefix}meta".encode()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a connection that may be used."""
+        return self._connection is not None
+
+    async def open(self) -> None:
+        """Dial, and look whether it is a Redis that limits can be kept in. Raises Trouble."""
+        await self._in_time(self._dial())
+
+    async def run(self, arguments: list[bytes]) -> list[Any]:
+        """Run the script; its answers. Raises Trouble, after which the connection is gone if there is any
+        doubt that the next answer on it would be the next call's."""
+        answers: list[Any] = await self._in_time(self._run(arguments))
+        return answers
+
+    async def command(self, *words: bytes | str) -> Any:
+        """Any one command, for the operator's lists. Raises Trouble."""
+        return await self._in_time(_ask(self._connection, *words))
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            _hang_up(connection)
+
+    async def _in_time(self, work: Any) -> Any:
+        try:
+            async with asyncio.timeout(PATIENCE):
+                return await work
+        except (TimeoutError, RedisTimeout):
+            self.close()
+            raise Trouble("timeout", f"no answer within {PATIENCE:.0f} s") from None
+        except ResponseError as error:
+            label = _label(error)
+            if label in _ELSEWHERE:
+                self.close()
+            raise Trouble(label, str(error)) from None
+        except (RedisError, OSError, EOFError) as error:
+            self.close()
+            label = _label(error)
+            raise Trouble(label, str(error), lost=label == "connection") from None
+        except Trouble:
+            self.close()
+            raise
+        except BaseException:
+            self.close()
+            raise
+
+    async def _run(self, arguments: list[bytes]) -> list[Any]:
+        connection = self._connection
+        try:
+            answer: list[Any] = await _ask(connection, b"EVALSHA", SHA, b"1", self._meta, *arguments)
+        except NoScriptError:
+            answer = await _ask(connection, b"EVAL", SCRIPT, b"1", self._meta, *arguments)
+        return answer
+
+    async def _dial(self) -> None:
+        self.close()
+        connection = self._connecting(*await self._where())
+        try:
+            await connection.connect()
+            await self._check(connection)
+        except BaseException:
+            _hang_up(connection)
+            raise
+        self._connection = connection
+
+    def _connecting(self, host: str, port: int, **other: Any) -> Any:
+        s = self._settings
+        secret = s.password.reveal() if s.password else None
+        known: dict[str, Any] = {"db": s.db, "username": s.user or None, "password": secret, **other}
+        known |= {"socket_timeout": None, "socket_connect_timeout": None, "protocol": 2}
+        if s.socket:
+            return UnixDomainSocketConnection(path=s.socket, **known)
+        if s.tls:
+            return SSLConnection(host=host, port=port, ssl_ca_certs=s.ca_file or None, **known)
+        return Connection(host=host, port=port, **known)
+
+    async def _where(self) -> tuple[str, int]:
+        """The primary: the one that is named, or the one that a Sentinel names."""
+        s = self._settings
+        if not s.sentinel.servers or s.socket:
+            return s.host, s.port
+        asked = [asyncio.ensure_future(self._ask_sentinel(server)) for server in s.sentinel.servers]
+        try:
+            for answer in asyncio.as_completed(asked):
+                try:
+                    found = await answer
+                except (RedisError, OSError, EOFError):
+                    continue
+                if found:
+                    return found
+        finally:
+            for task in asked:
+                task.cancel()
+            await asyncio.gather(*asked, return_exceptions=True)
+        raise Trouble("connection", f"no Sentinel names a primary of {s.sentinel.service}")
+
+    async def _ask_sentinel(self, server: str) -> tuple[str, int] | None:
+        host, port = parse_server(server)
+        connection = self._connecting(host, port, db=0, username=None, password=None)
+        try:
+            await connection.connect()
+            name = self._settings.sentinel.service
+            found = await _ask(connection, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", name)
+            return (found[0].decode(), int(found[1])) if found else None
+        finally:
+            _hang_up(connection)
+
+    async def _check(self, connection: Any) -> None:
+        lines = (await _ask(connection, "INFO")).decode("utf-8", "replace").splitlines()
+        info = dict(line.split(":", 1) for line in lines if ":" in line)
+        if info.get("loading") == "1":
+            raise Trouble("LOADING", "it is loading its data")
+        if info.get("redis_mode") == "cluster" or info.get("cluster_enabled") == "1":
+            raise Trouble("cluster", "it is a Redis Cluster")
+        if info.get("role", "master") != "master":
+            raise Trouble("READONLY", "it is a replica")
+        policy = info.get("maxmemory_policy", "noeviction")
+        if policy.startswith("allkeys") and not self._settings.insist:
+            raise Trouble("evicts", f"it evicts keys that are in use (maxmemory-policy {policy})")
+
+
+async def _ask(connection: Any, *words: bytes | str) -> Any:
+    await connection.send_packed_command(connection.pack_command(*words), check_health=False)
+    return await connection.read_response(disable_decoding=True)
+
+
+def _hang_up(connection: Any) -> None:
+    """Close without waiting: what was asked may still be answered, to nobody."""
+    writer, connection._writer, connection._reader = connection._writer, None, None
+    connection._parser.on_disconnect()
+    if writer is not None:
+        writer.transport.abort()
+
+
+#: redis-py takes the first word off some errors and makes a class of it.
+_CLASSES = {
+    "BusyLoadingError": "LOADING",
+    "ReadOnlyError": "READONLY",
+    "OutOfMemoryError": "OOM",
+    "MasterDownError": "MASTERDOWN",
+    "NoPermissionError": "NOPERM",
+    "AuthenticationError": "NOAUTH",
+    "AuthenticationWrongNumberOfArgsError": "NOAUTH",
+}
+
+
+def _label(error: Exception) -> str:
+    """The word of MENDS for what Redis said, else the first word of it."""
+    text = str(error)
+    if "invalid username-password" in text or "WRONGPASS" in text:
+        return "WRONGPASS"
+    known = _CLASSES.get(type(error).__name__)
+    word = text.partition(" ")[0].rstrip(":")
+    return known or (word if word.isalpha() and word.isupper() else "connection")

@@ -1,0 +1,94 @@
+"""The lab's people in a slapd instead of a YAML file: the same logins, aliases, printer and application host.
+
+Knows slapd's files and command line. Must not know the story.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from tests.lab.certificates import fingerprint
+from tests.lab.files import APPLICATION_HOST, Places
+from tests.ldap.slapd import BASE, CONF, PATH, SERVICE, TLS, free_port, host, ldif, person
+
+
+class Slapd:
+    """The slapd of the lab at `places`."""
+
+    def __init__(self, places: Places) -> None:
+        self.home: Path = places.directory / "ldap"
+        self.port = free_port()
+        self._places = places
+
+    @property
+    def command(self) -> list[str]:
+        """What starts it, in the foreground."""
+        return [
+            "slapd",
+            "-f",
+            str(self.home / "slapd.conf"),
+            "-h",
+            f"ldaps://127.0.0.1:{self.port}",
+            "-d",
+            "0",
+        ]
+
+    def make(self, logins: dict[str, str]) -> dict[str, Any]:
+        """Write configuration and entries; returns the section ``directory`` of the settings."""
+        tls = self._places.tls
+        (self.home / "db").mkdir(parents=True)
+        secured = TLS.format(ca=tls / "ca.crt", cert=tls / "server.crt", key=tls / "server.key")
+        conf = CONF.format(home=self.home, base=BASE, service=SERVICE, tls=secured)
+        (self.home / "slapd.conf").write_text(conf)
+        subprocess.run(
+            ["slapadd", "-q", "-f", str(self.home / "slapd.conf")],
+            input="".join(_entries(logins, fingerprint(tls / "printer.crt"))).encode(),
+            env={**os.environ, "PATH": PATH},
+            check=True,
+        )
+        secret = self.home / "secret"
+        secret.write_text("lab\n")
+        secret.chmod(0o600)
+        ldap = {
+            "preset": "openldap",
+            "servers": [f"ldaps://127.0.0.1:{self.port}"],
+            "ca_file": str(tls / "ca.crt"),
+            "bind_dn": SERVICE,
+            "password": {"file": str(secret)},
+            "base": BASE,
+            "attributes": {"plan": ["mailPlan"]},
+        }
+        return {"kind": "ldap", "ldap": ldap}
+
+
+def _entries(logins: dict[str, str], printer: str) -> list[str]:
+    top = [ldif(BASE, objectClass=["dcObject", "organization"], dc="example", o="Example")]
+    units = [
+        ldif(f"ou={ou},{BASE}", objectClass="organizationalUnit", ou=ou)
+        for ou in ("people", "services", "hosts", "domains")
+    ]
+    service = ldif(
+        SERVICE, objectClass=["device", "simpleSecurityObject"], cn="submitward", userPassword="lab"
+    )
+    alias = ldif(
+        f"dc=example.net,ou=domains,{BASE}",
+        objectClass="dNSDomain",
+        dc="example.net",
+        cNAMERecord="example.org",
+    )
+    alice = person(
+        "alice",
+        "alice@example.org",
+        secret=logins["alice"],
+        mailAlternateAddress="alice_lastname",
+        mailPlan="small",
+    )
+    bob = person("bob", "bob@example.org", secret=logins["bob"])
+    hosts = [
+        host("printer", serialNumber=printer, mailLocalAddress="printer@example.org"),
+        host("application", ipHostNumber=APPLICATION_HOST, mailLocalAddress="app@example.org"),
+    ]
+    return [*top, *units, service, alias, alice, bob, *hosts]

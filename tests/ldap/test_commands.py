@@ -1,0 +1,127 @@
+"""The operator's commands on a directory that is LDAP: check, auth test, owns, export, quota's plan."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.ldap.slapd import BASE, SERVICE, SERVICE_PASSWORD, host, password
+
+CLONE = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def command(slapd, authority, tmp_path):
+    """Runs a subcommand; `changes` go into directory.ldap."""
+    (tmp_path / "secret").write_text(SERVICE_PASSWORD + "\n")
+    (tmp_path / "secret").chmod(0o600)
+
+    def run(*arguments, stdin="", changes=None, server=slapd):
+        section = {
+            "preset": "openldap",
+            "servers": [server.tls_url],
+            "ca_file": str(authority.ca),
+            "bind_dn": SERVICE,
+            "password": {"file": str(tmp_path / "secret")},
+            "base": BASE,
+            "filters": {"delegates": "(mailDelegate={dn})"},
+            "attributes": {"terms": ["termsAccepted"]},
+            **(changes or {}),
+        }
+        settings = {"version": 1, "directory": {"kind": "ldap", "ldap": section}}
+        path = tmp_path / "config.yaml"
+        path.write_text(yaml.safe_dump(settings))
+        return subprocess.run(
+            [sys.executable, "-W", "ignore", "-m", "submitward", "--settings", str(path), *arguments],
+            input=stdin if isinstance(stdin, bytes) else stdin.encode(),
+            capture_output=True,
+            cwd=CLONE,
+            env={**os.environ, "PYTHONPATH": str(CLONE)},
+            check=False,
+        )
+
+    return run
+
+
+def text(done):
+    return done.stdout.decode() + done.stderr.decode()
+
+
+def test_owns_says_which_entry_and_attribute_gives_each_address(command):
+    done = command("owns", "alice", "ally@example.net")
+    assert done.returncode == 0, text(done)
+    words = "mailAlternateAddress ally of uid=alice,ou=people,dc=example,dc=org at example.net, alias"
+    assert words in done.stdout.decode()
+    assert command("owns", "alice", "erin@example.org").returncode == 1
+    assert command("owns", "nobody").returncode == 1
+    assert command("owns", "network:192.0.2.10/32", "printer@example.org").returncode == 0
+    listed = json.loads(command("owns", "--json", "alice").stdout)
+    assert "sales@example.org" in listed["addresses"]
+    assert command("owns", "alice", changes={"servers": ["ldaps://127.0.0.1:1"]}).returncode == 75
+
+
+@pytest.mark.parametrize(
+    ("login", "secret", "status", "words"),
+    [
+        ("alice", password("alice"), 0, "the password is right"),
+        ("alice", b"wr0ng-one", 1, "refused: wrong_password"),
+        ("alice", b"", 1, "it is not sent"),
+        ("latin", "pässwörd".encode("latin-1"), 0, "the password is right"),
+        ("nobody", b"some-secret", 1, "nobody is found"),
+        ("dora", password("dora"), 1, "refused: locked"),
+        ("egon", password("egon"), 1, "may not log in: expired"),
+        ("twin@example.org", b"some-secret", 75, "more than 1 entry"),
+        ("erin", password("erin"), 0, "until terms are accepted"),
+    ],
+)
+def test_auth_test_walks_up_to_the_bind(command, login, secret, status, words):
+    done = command("auth", "test", login, stdin=secret + b"\n")
+    assert (done.returncode, words in text(done)) == (status, True), text(done)
+    assert b"Traceback" not in done.stderr
+    assert not secret or secret not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, "all is well|looked up as"),
+        ({"base": "dc=nowhere"}, "noSuchObject|result 32"),
+        ({"ca_file": "/etc/ssl/certs/ca-certificates.crt"}, "certificate verify failed|CERTIFICATE_VERIFY"),
+        ({"servers": ["ldaps://127.0.0.1:1"]}, "refused"),
+        ({"servers": ["ldaps://no.such.host.invalid"]}, "cannot be resolved"),
+        ({"attributes": {"login": ["employeeNumber"]}}, "employeeNumber"),
+        ({"bind_dn": f"cn=nobody,{BASE}"}, "refuses the service account"),
+        ({"filters": {"users": "(objectClass=account)"}}, "finds nobody"),
+    ],
+    ids=["good", "base", "CA", "connect", "resolve", "attribute", "service", "filter"],
+)
+def test_check_walks_the_directory_step_by_step(command, changes, words):
+    found = text(command("check", changes=changes))
+    assert any(word in found for word in words.split("|")), found
+    assert "Traceback" not in found
+
+
+def test_check_says_whether_unauthenticated_binds_are_accepted(command):
+    assert "refuses a name without a password" in text(command("check"))
+
+
+def test_a_host_relays_while_its_entry_is_there(command, own_slapd, tmp_path):
+    def networks():
+        done = command("export", "postfix", "--output", str(tmp_path), server=own_slapd)
+        assert done.returncode == 0, text(done)
+        return (tmp_path / "networks").read_text()
+
+    assert "192.0.2.99" not in networks()
+    assert "AB:AB" in (tmp_path / "relay_clientcerts").read_text()
+    own_slapd.change("ldapadd", host("new", ipHostNumber="192.0.2.99", mailLocalAddress="n@example.org"))
+    assert "192.0.2.99/32 OK" in networks()
+    own_slapd.change("ldapdelete", f"cn=new,ou=hosts,{BASE}\n")
+    assert "192.0.2.99" not in networks()
+    own_slapd.stop()
+    kept = (tmp_path / "networks").read_text()
+    assert command("export", "postfix", "--output", str(tmp_path), server=own_slapd).returncode == 75
+    assert (tmp_path / "networks").read_text() == kept

@@ -1,0 +1,110 @@
+"""Whether a password is right, as a real slapd says."""
+
+import pytest
+import pytest_twisted
+from twisted.internet.defer import gatherResults
+
+from directory.identity import Denied, Verified
+from tests.ldap.house import directory, settings_for, verify
+from tests.ldap.slapd import BASE, SUBMITTERS, password, user
+
+# login, password, what comes of it
+OUTCOMES = [
+    ("alice", password("alice"), Verified("alice")),
+    ("ALICE", password("alice"), Verified("alice")),
+    ("alice@example.org", password("alice"), Verified("alice")),
+    ("Alice@EXAMPLE.org", password("alice"), Verified("alice")),
+    ("alice", b"wrong", Denied("wrong_password")),
+    ("alice", password("bob"), Denied("wrong_password")),
+    ("alice", b"", Denied("wrong_password")),
+    ("alice", b"\0", Denied("wrong_password")),
+    ("alice", password("alice") + b"\0", Denied("wrong_password")),
+    ("alice", b"x" * 5000, Denied("wrong_password")),
+    ("nobody", b"x", Denied("unknown_login")),
+    ("", b"x", Denied("unknown_login")),
+    ("jörg", "pässwörd".encode(), Verified("jörg")),
+    ("jo\u0308rg", "pässwörd".encode(), Verified("jörg")),
+    ("jörg", "pässwörd".encode("latin-1"), Denied("wrong_password")),
+    ("latin", "pässwörd".encode("latin-1"), Verified("latin")),
+    ("latin", "pässwörd".encode(), Denied("wrong_password")),
+    ("dora", password("dora"), Denied("locked")),
+    ("egon", password("egon"), Denied("expired")),
+    ("egon", b"wrong", Denied("wrong_password")),
+    ("reset", password("reset"), Denied("must_change_password")),
+    ("erin", password("erin"), Denied("not_in_group")),
+    ("poor", password("poor"), Verified("poor")),
+    ("twin1", password("twin1"), Denied("not_in_group")),
+    # nothing that is escaped reaches another entry
+    ("*", password("alice"), Denied("unknown_login")),
+    ("alic*", password("alice"), Denied("unknown_login")),
+    ("alice)(uid=*", password("alice"), Denied("unknown_login")),
+    ("*)(objectClass=*", b"x", Denied("unknown_login")),
+    ("alice\\2a", password("alice"), Denied("unknown_login")),
+    ("\\61lice", password("alice"), Denied("unknown_login")),
+    ("alice\0", password("alice"), Denied("unknown_login")),
+    ("alice\x80", password("alice"), Denied("unknown_login")),
+    ("alice,ou=people", password("alice"), Denied("unknown_login")),
+    ("x" * 300, b"x", Denied("unknown_login")),
+    ("ä" * 120, b"x", Denied("unknown_login")),
+    ("\udcff", b"x", Denied("unknown_login")),
+]
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("template", ["", f"uid={{login}},ou=people,{BASE}"], ids=["search", "template"])
+async def test_every_login_gets_its_verdict(own_slapd, authority, template, checker):
+    settings = settings_for(
+        own_slapd.tls_url, authority=authority, submission_group=SUBMITTERS, dn_template=template
+    )
+    wrong = []
+    with directory(settings, checker=checker) as made:
+        for login, secret, wanted in OUTCOMES:
+            if template and "@" in login:
+                wanted = Denied("wrong_password")  # such an entry is not there, and slapd does not say so
+            got = await verify(made, login, secret)
+            same = type(got) is type(wanted)
+            fits = same if template and isinstance(wanted, Denied) else got == wanted
+            if not fits:
+                wrong.append((login, secret, wanted, got))
+    assert not wrong
+
+
+@pytest_twisted.ensureDeferred
+async def test_many_at_once_each_get_their_own_verdict(slapd, authority, checker):
+    with directory(settings_for(slapd.tls_url, authority=authority), checker=checker) as made:
+        logins = [user(index) for index in range(60)]
+        asked = [verify(made, login, password(login)) for login in logins]
+        refused = [verify(made, login, b"wrong") for login in logins]
+        assert await gatherResults(asked) == [Verified(login) for login in logins]
+        assert set(await gatherResults(refused)) == {Denied("wrong_password")}
+
+
+@pytest_twisted.ensureDeferred
+async def test_start_tls_is_enough(slapd, authority, checker):
+    with directory(settings_for(slapd.url, authority=authority, start_tls=True), checker=checker) as made:
+        assert await verify(made, "alice", password("alice")) == Verified("alice")
+
+
+@pytest_twisted.ensureDeferred
+async def test_plain_text_works_where_the_settings_insist(slapd, checker):
+    with directory(settings_for(slapd.url), checker=checker) as made:
+        assert await verify(made, "alice", password("alice")) == Verified("alice")
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_lockout_of_the_password_policy_is_told_in_the_log_only(own_slapd, authority, checker):
+    with directory(settings_for(own_slapd.tls_url, authority=authority), checker=checker) as made:
+        for _ in range(5):
+            assert await verify(made, "fred", b"wrong") == Denied("wrong_password")
+        assert await verify(made, "fred", password("fred")) == Denied("locked")
+
+
+@pytest_twisted.ensureDeferred
+async def test_one_wrong_attempt_costs_one_failure_at_the_server(own_slapd, authority, checker):
+    """pwdMaxFailure is 5: four attempts leave the fifth good."""
+    with directory(
+        settings_for(own_slapd.tls_url, own_slapd.tls_url, authority=authority), checker=checker
+    ) as made:
+        for _ in range(4):
+            assert await verify(made, "fred", b"wrong") == Denied("wrong_password")
+        assert await verify(made, "fred", password("fred")) == Verified("fred")

@@ -1,0 +1,87 @@
+"""Presets against recorded entries, and every preset against the grammar of filters."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from directory.drafts import Reading
+from directory.filters import fill_filter, names_of
+from directory.ldap_settings import preset
+from directory.people import Around, Entry, person
+from directory.shape import FILTERS, StatusTest
+from directory.troubles import Puzzling
+
+HERE = Path(__file__).parent / "recorded"
+NOW = 1_790_000_000.0
+RECORDED = [
+    (name, title, case)
+    for name in ("active-directory", "freeipa")
+    for title, case in yaml.safe_load((HERE / f"{name}.yaml").read_text()).items()
+]
+
+
+def entry(case):
+    values = {
+        name.lower(): tuple(str(value).encode() for value in values) for name, values in case["entry"].items()
+    }
+    return Entry(case["dn"], values)
+
+
+@pytest.mark.parametrize(("name", "title", "case"), RECORDED, ids=[f"{n}: {t}" for n, t, _ in RECORDED])
+def test_a_recorded_entry_comes_to_what_is_wanted(name, title, case):
+    wanted = case["wanted"]
+    around = Around(*(tuple(map(entry, case.get(kind, ()))) for kind in ("groups", "delegators")))
+    if "login" not in wanted:
+        with pytest.raises(Puzzling, match=wanted["puzzle"]):
+            person(entry(case), around, preset(name), Reading(), {}, NOW)
+        return
+    found = person(entry(case), around, preset(name), Reading(), {}, NOW)
+    assert found.name == wanted["login"]
+    assert found.stopped == wanted.get("stopped")
+    assert found.disabled == ("stopped" in wanted)
+    assert sorted(found.addresses) == sorted(wanted["addresses"])
+    assert wanted.get("puzzle", "") in found.puzzle
+    assert bool(found.puzzle) == ("puzzle" in wanted)
+
+
+@pytest.mark.parametrize("name", ["active-directory", "freeipa"])
+def test_there_are_twelve_recorded_entries_at_least(name):
+    assert len([1 for one, _, _ in RECORDED if one == name]) >= 12
+
+
+@pytest.mark.parametrize("name", ["openldap", "389ds", "active-directory", "freeipa"])
+def test_a_preset_can_be_read_and_its_filters_filled_in(name):
+    shape = preset(name)
+    places = {**names_of("a*@b"), "dn": "cn=a(b),dc=x", "group": "cn=g"}
+    assert set(shape.filters) == set(FILTERS)
+    for template in shape.filters.values():
+        assert "*@b" not in fill_filter(template, places).replace("\\2a@b", "")
+
+
+@pytest.mark.parametrize(
+    ("test", "value", "holds"),
+    [
+        (StatusTest("disabled", "a", equals="TRUE"), "true", True),
+        (StatusTest("disabled", "a", bit=2), "514", True),
+        (StatusTest("disabled", "a", bit=2), "512", False),
+        (StatusTest("expired", "a", past="generalized"), "20200101000000Z", True),
+        (StatusTest("expired", "a", past="generalized"), "20200101000000.0Z", True),
+        (StatusTest("expired", "a", past="generalized"), "22000101000000Z", False),
+        (StatusTest("disabled", "a", future="generalized"), "22000101000000Z", True),
+        (StatusTest("expired", "a", past="filetime"), "0", False),
+        (StatusTest("expired", "a", past="filetime"), "9223372036854775807", False),
+        (StatusTest("expired", "a", past="filetime"), "131000000000000000", True),
+        (StatusTest("expired", "a", past="days"), "-1", False),
+        (StatusTest("expired", "a", past="days"), "1", True),
+        (StatusTest("expired", "a", past="days"), "99999", False),
+    ],
+)
+def test_a_state_is_told_from_a_value(test, value, holds):
+    assert test.holds(value, NOW) is holds
+
+
+@pytest.mark.parametrize("value", ["", "never", "20200101", "2020010100000Z", "99999999999999Z"])
+def test_a_time_that_is_none_is_refused(value):
+    with pytest.raises(ValueError):
+        StatusTest("expired", "a", past="generalized").holds(value, NOW)

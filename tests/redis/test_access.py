@@ -1,0 +1,96 @@
+"""How Redis is reached: an ACL user with what the recipe gives and no more, and TLS that is verified."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from ledger.settings import RedisSettings
+from sidecar.settings import Secret
+from tests.policyd.house import ROOT
+from tests.redis.hosts import Host, request, send
+from tests.redis.server import Server, free_port
+from tests.redis.test_blocks import command, wait
+
+
+def test_the_smallest_acl_of_the_readme_is_enough(tmp_path: Path) -> None:
+    (recipe,) = re.findall(r"`ACL SETUSER ([^`]*)`", (ROOT / "ledger" / "README.md").read_text())
+    port = free_port()
+    server = Server(port=port).start()
+    (tmp_path / "password").write_text("xyz")
+    (tmp_path / "password").chmod(0o600)
+    more = f', user: submitward, password: {{file: "{tmp_path}/password"}}'
+    host = Host(server, "submitward:", "mx1.example.org", url=f"redis://127.0.0.1:{port}/0", more=more)
+    try:
+        assert server.ask("ACL", "SETUSER", *recipe.replace(">PASSWORD", ">xyz").split()) == "+OK"
+        client = host.start().client()
+        assert send(client, "alice", 1, 5)
+        assert client.ask(**request("alice", 2)) == "DUNNO"
+        assert send(client, "alice", 3)
+        command(host, "block", "alice")
+        wait(client, True)
+        command(host, "unblock", "alice")
+        wait(client, False)
+        command(host, "quota", "reset", "alice", "--reason", "x")
+        assert not send(client, "alice", 4, 101)
+        assert server.ask("ACL", "LOG") == "*0"
+        assert "label=" not in host.log
+    finally:
+        host.remove()
+        server.remove()
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_tls_is_spoken_to_a_server_of_our_ca_and_to_no_other(tmp_path: Path, trusted: bool) -> None:
+    def certificate(name: str) -> None:
+        subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+        out = ["-keyout", str(tmp_path / f"{name}.key"), "-out", str(tmp_path / f"{name}.pem")]
+        command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *subject, *out]
+        subprocess.run(command, check=True, capture_output=True)
+
+    certificate("server")
+    certificate("other")
+    port, tls = free_port(), free_port()
+    files = {name: str(tmp_path / f"server.{name}") for name in ("pem", "key")}
+    options = ("--tls-port", str(tls), "--tls-cert-file", files["pem"], "--tls-key-file", files["key"])
+    server = Server(*options, "--tls-auth-clients", "no", port=port).start()
+    ca = tmp_path / ("server.pem" if trusted else "other.pem")
+    more = f', ca_file: "{ca}"'
+    host = Host(server, "t:", "mx1.example.org", url=f"rediss://localhost:{tls}/0", more=more)
+    try:
+        host.start(ready="state=ok" if trusted else "state=unavailable")
+        answer = host.client().ask(**request("alice", 1))
+        assert answer == "DUNNO" if trusted else answer.startswith("DEFER_IF_PERMIT 4.3.0")
+        assert trusted or "label=connection" in host.log
+        assert "Traceback" not in host.log
+    finally:
+        host.remove()
+        server.remove()
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["redis://redis.example.org:6379/0", "rediss://192.0.2.1/0", "redis://[2001:db8::1]:6379"],
+)
+def test_a_redis_that_others_can_reach_needs_a_password_unless_the_settings_insist(url: str) -> None:
+    with pytest.raises(ValueError, match="can be reached by others: set password"):
+        RedisSettings(url)
+    assert RedisSettings(url, insist=True).url == RedisSettings(url, password=Secret("x")).url
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("http://localhost", "redis://, rediss:// and unix:// are known"),
+        ("redis://user:secret@localhost", "do not stand in the url"),
+        ("unix://relative", "write unix:///path/to/socket"),
+        ("redis://localhost:99999", "[Pp]ort"),
+        ("redis://localhost/x", "invalid literal"),
+    ],
+)
+def test_a_url_that_is_none_is_refused(url: str, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        RedisSettings(url)
