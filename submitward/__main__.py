@@ -25,6 +25,7 @@ COMMANDS = {
     "unblock": "submitward.unblock",
     "blocks": "submitward.blocks",
     "passwd": "submitward.passwd",
+    "observe": "submitward.observe",
     "auth": "submitward.auth",
     "owns": "submitward.owns",
 }

@@ -24,8 +24,10 @@ _RECAP = re.compile(r"^(\S+)\s+: ok=(\d+)\s+changed=(\d+)\s+unreachable=(\d+)\s+
 _MAIL_HOST = """
 echo "deb [trusted=yes] file:/pool ./" > /etc/apt/sources.list
 apt-get --quiet=2 update
-printf 'postfix postfix/main_mailer_type select Internet Site\\npostfix postfix/mailname string relay.example.org\\n' |
-  debconf-set-selections
+debconf-set-selections <<EOF
+postfix postfix/main_mailer_type select Internet Site
+postfix postfix/mailname string relay.example.org
+EOF
 export DEBIAN_FRONTEND=noninteractive
 apt-get --quiet=2 --yes --no-install-recommends install postfix ca-certificates
 install -d -m 755 /etc/postfix/tls
@@ -63,7 +65,9 @@ def make_mail_host(machine: Machine, tls: Path, sink: int) -> None:
         "smtpd_tls_key_file": "/etc/postfix/tls/server.key",
         "smtpd_relay_restrictions": "permit_mynetworks permit_sasl_authenticated reject_unauth_destination",
         "smtpd_helo_required": "yes",
-        "smtpd_data_restrictions": "reject_unauth_pipelining,\n    # bounces have one recipient\n    reject_multi_recipient_bounce",
+        "smtpd_data_restrictions": (
+            "reject_unauth_pipelining,\n    # bounces have one recipient\n    reject_multi_recipient_bounce"
+        ),
         "smtp_dns_support_level": "disabled",
         "smtpd_peername_lookup": "no",
         "append_dot_mydomain": "no",

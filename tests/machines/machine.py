@@ -1,7 +1,7 @@
 """One booted machine.
 
-Knows systemd-nspawn and nsenter. Must not know what is deployed on it. A machine has no way out: its network is
-a loopback interface of its own, and veth pairs to others if somebody makes them.
+Knows systemd-nspawn and nsenter. Must not know what is deployed on it. A machine has no way out: its network
+is a loopback interface of its own, and veth pairs to others if somebody makes them.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class MachineError(RuntimeError):
 
 
 class Machine:
-    """A machine called `name` on a fresh tree of `release`; ``with Machine(…) as machine`` boots and ends it."""
+    """A machine called `name` on a fresh tree of `release`. ``with Machine(…)`` boots and ends it."""
 
     def __init__(self, name: str, release: str, directory: Path) -> None:
         self.name, self.release = name, release

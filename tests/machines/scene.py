@@ -24,7 +24,7 @@ VERSION = "0.1.0"
 
 
 class Scene:
-    """One machine of `release` with Debian's Postfix, and all that a deployment needs. Use it with ``with``."""
+    """One machine of `release` with Debian's Postfix, and all that a deployment needs."""
 
     def __init__(self, release: str, wheelhouse: Path, name: str = "mta1") -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="sw", dir="/var/tmp"))
@@ -33,6 +33,7 @@ class Scene:
         self.machine = Machine(name, release, self.directory)
         self.places = files.Places(self.directory)
         self.logins = files.make_logins()
+        self.found: dict[str, bytes] = {}
         self._sink: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Scene:
@@ -64,7 +65,7 @@ class Scene:
         make_mail_host(self.machine, self.places.tls, port)
 
     def start_sink(self) -> None:
-        """The mailbox host, on the machine's loopback; at the same port as before when there was one."""
+        """The mailbox host, on the machine's loopback."""
         before = self.places.sink / "port"
         before.unlink(missing_ok=True)
         self._sink = subprocess.Popen(
@@ -75,6 +76,23 @@ class Scene:
         while not before.exists():
             assert time.monotonic() < deadline, "the sink does not listen"
             time.sleep(0.1)
+
+    def restart_sink(self) -> None:
+        """After a reboot: the machine's network is a new one, and so is the port."""
+        if self._sink:
+            self._sink.terminate()
+            self._sink.wait()
+        old = (self.places.sink / "port").read_text()
+        self.start_sink()
+        main = self.machine.tree / "etc/postfix/main.cf"
+        fresh = (self.places.sink / "port").read_text()
+        self.found["main.cf"] = self.found["main.cf"].replace(old.encode(), fresh.encode())
+        main.write_text(main.read_text().replace(f"]:{old}", f"]:{fresh}"))
+        self.machine.run("postfix", "reload")
+
+    def journal(self, *options: str) -> str:
+        """What the machine has logged."""
+        return self.machine.run("journalctl", "--no-pager", "--output=cat", *options).stdout
 
     @property
     def variables(self) -> dict[str, Any]:
@@ -116,7 +134,8 @@ class Scene:
         )
         return subprocess.run(
             [*self.machine.enter("-n"), "--", sys.executable, "-m", "tests.machines.relay", str(told)],
-            cwd=ROOT, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": str(ROOT)},
+            cwd=ROOT, capture_output=True, text=True, check=False,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
         )  # fmt: skip
 
     def postfix_files(self) -> dict[str, bytes]:

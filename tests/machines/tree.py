@@ -1,7 +1,7 @@
 """Trees of Debian and pools of packages, made once and kept in the cache.
 
-Knows debootstrap and apt. Must not know what runs in a machine. What is cached is named by the release and the
-packages that were asked for, and appears whole or not at all.
+Knows debootstrap and apt. Must not know what runs in a machine. What is cached is named by the release and
+the packages that were asked for, and appears whole or not at all.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ def pool(release: str) -> Path:
     copy_tree(bare_tree(release), scratch)
     shutil.copy("/etc/resolv.conf", scratch / "etc/resolv.conf")
     _run("chroot", str(scratch), "apt-get", "--quiet=2", "update")
-    _run("chroot", str(scratch), "apt-get", "--quiet=2", "--yes", "--download-only", "--no-install-recommends",
-         "install", *POOL)  # fmt: skip
+    options = ("--quiet=2", "--yes", "--download-only", "--no-install-recommends")
+    _run("chroot", str(scratch), "apt-get", *options, "install", *POOL)
     fresh.mkdir()
     for package in (scratch / "var/cache/apt/archives").glob("*.deb"):
         shutil.copy(package, fresh)
