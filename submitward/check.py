@@ -7,6 +7,7 @@ changed, in Postfix or anywhere else.
 from __future__ import annotations
 
 import argparse
+import importlib
 import sys
 from collections.abc import Iterator
 from difflib import get_close_matches
@@ -23,6 +24,7 @@ from submitward.check_directory import look_at_ldap
 from submitward.findings import SETTINGS, Finding, exit_status, format_json, format_text
 from submitward.reach import reach
 from submitward.restrictions import locate
+from submitward.serve import SIDECARS
 from submitward.settings import Settings, load_settings
 from submitward.wiring import Ours
 
@@ -34,27 +36,47 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--postfix", default="", metavar="DIR", help="Postfix's configuration directory; default: postconf's"
     )
+    parser.add_argument(
+        "--settings-only",
+        nargs="?",
+        const="all",
+        choices=["all", *SIDECARS],
+        metavar="SIDECAR",
+        help="read the settings as SIDECAR does, or all of them, and look no further",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def run(options: argparse.Namespace) -> int:
     """Look at everything. 0 nothing wrong (warnings too), 1 errors, 2 settings, 75 it cannot be seen now."""
     try:
-        settings = load_settings(options.settings)
+        if options.settings_only in SIDECARS:
+            # A sidecar can read its own secrets only: its sections are all that it is asked about.
+            door = importlib.import_module(f"{options.settings_only}.settings")
+            findings: tuple[Finding, ...] = (
+                _good_settings(options.settings, door.load_settings(options.settings)),
+            )
+        else:
+            settings = load_settings(options.settings)
+            findings = (_good_settings(options.settings, settings),)
     except SettingsError as wrong:
         if options.json:
             print(format_json([Finding("error", "settings", str(problem)) for problem in wrong.problems]))
         else:
             print(wrong, file=sys.stderr)
         return SETTINGS
-    findings = tuple(look(settings, options.settings, options.postfix))
+    if not options.settings_only:
+        findings = (*findings, *look(settings, options.postfix))
     print(format_json(findings) if options.json else format_text(findings))
     return exit_status(findings)
 
 
-def look(settings: Settings, path: str | Path, postfix: str) -> Iterator[Finding]:
-    """Every finding, in the order in which things depend on each other."""
-    yield Finding("ok", str(path), f"the settings are good (digest {digest(settings)})")
+def _good_settings(path: str | Path, settings: object) -> Finding:
+    return Finding("ok", str(path), f"the settings are good (digest {digest(settings)})")
+
+
+def look(settings: Settings, postfix: str) -> Iterator[Finding]:
+    """Every finding about what the settings name, in the order in which things depend on each other."""
     if settings.directory.kind == "ldap":
         yield from look_at_ldap(settings.directory.ldap, settings.directory.reading)
     else:

@@ -1,0 +1,144 @@
+"""What main.cf and master.cf say: parameters, services, and the -o options of a service.
+
+Knows the shape of the two files (postconf(5), master(5)). Must not know what Submitward wants of them.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from .texts import Logical, Word, line_of, logical_lines
+
+MAIN, MASTER = "main.cf", "master.cf"
+_REFERENCE = re.compile(r"\$(?:(\w+)|\{(\w+)\}|\((\w+)\))")
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why a file cannot be worked on: where, and what to do."""
+
+    file: str
+    line: int
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}: {self.text}" if self.line else f"{self.file}: {self.text}"
+
+
+class Refused(Exception):
+    """Nothing is changed. `reasons` holds all of them; str() is one per line."""
+
+    def __init__(self, *reasons: Reason) -> None:
+        super().__init__("\n".join(map(str, reasons)))
+        self.reasons = reasons
+
+
+@dataclass(frozen=True)
+class Value:
+    """A value where it stands, be it a parameter's or an option's. `spaced`: blanks may be put into it."""
+
+    file: str
+    name: str
+    line: int
+    text: str
+    words: tuple[Word, ...]
+    spaced: bool
+
+    @property
+    def reference(self) -> str:
+        """The one parameter that it names and nothing else, ``""`` when it is anything else."""
+        found = _REFERENCE.fullmatch(self.text.strip())
+        return found[found.lastindex or 1] if found else ""
+
+
+@dataclass(frozen=True)
+class Service:
+    """An entry of master.cf. `end` is the offset behind it."""
+
+    name: str
+    kind: str
+    chroot: str
+    command: str
+    line: int
+    end: int
+    options: tuple[Value, ...]
+
+    @property
+    def key(self) -> str:
+        """``submission/inet``, as postconf(1) writes it."""
+        return f"{self.name}/{self.kind}"
+
+    def option(self, name: str) -> Value | None:
+        """The -o option that counts: the last one of that name."""
+        return next((option for option in reversed(self.options) if option.name == name), None)
+
+
+def references(text: str) -> set[str]:
+    """Every parameter that a text names."""
+    return {next(filter(None, groups)) for groups in _REFERENCE.findall(text)} | set(
+        re.findall(r"\$[{(]\s*(\w+)", text)
+    )
+
+
+def parameters(text: str) -> dict[str, Value]:
+    """The parameters of main.cf; the last definition counts. Raises Refused."""
+    found = {}
+    for logical in _lines(MAIN, text):
+        name, equals, _ = logical.text.partition("=")
+        if not equals:
+            raise Refused(Reason(MAIN, logical.line, f"no `=` after {name.strip()!r}; mend it first"))
+        start = len(name) + 1
+        words = tuple(logical.words(",", start))
+        bare = " ".join(logical.text[start:].split())
+        found[name.strip()] = Value(MAIN, name.strip(), logical.line, bare, words, spaced=True)
+    return found
+
+
+def services(text: str) -> list[Service]:
+    """The entries of master.cf. Raises Refused."""
+    return [_service(text, logical) for logical in _lines(MASTER, text)]
+
+
+def _lines(file: str, text: str) -> list[Logical]:
+    try:
+        return list(logical_lines(text))
+    except ValueError as error:
+        reason = "begins with a blank, and there is nothing that it continues"
+        raise Refused(Reason(file, int(str(error)), reason)) from None
+
+
+def _service(text: str, logical: Logical) -> Service:
+    words = logical.words("")
+    if len(words) < 8:
+        raise Refused(Reason(MASTER, logical.line, "an entry has eight columns; mend it first"))
+    name, kind, _, _, chroot, _, _, command = (word.text for word in words[:8])
+    options = tuple(_options(text, logical, words[8:]))
+    return Service(name, kind, chroot, command, logical.line, logical.end, options)
+
+
+def _options(text: str, logical: Logical, words: list[Word]) -> list[Value]:
+    found = []
+    rest = iter(words)
+    for word in rest:
+        if not word.text.startswith("-o"):
+            continue
+        option = next(rest, None) if word.text == "-o" else Word(word.text[2:], word.start + 2, word.end)
+        line = line_of(text, word.start)
+        if option is None or "=" not in option.text:
+            raise Refused(Reason(MASTER, line, "-o without name=value; mend it first"))
+        found.append(_option(logical, option, line))
+    return found
+
+
+def _option(logical: Logical, option: Word, line: int) -> Value:
+    """``name=value``, or ``{ name = value with blanks }``."""
+    braced = option.text.startswith("{")
+    begin = logical.places.index(option.start)
+    inner = option.text[1:].removesuffix("}") if braced else option.text
+    name = inner.partition("=")[0]
+    start = begin + braced + len(name) + 1
+    part = Logical(logical.text[: begin + braced + len(inner)], logical.places, line, 0)
+    words = tuple(part.words(",", start))
+    value = " ".join(part.text[start:].split())
+    return Value(MASTER, name.strip(), line, value, words, spaced=braced)

@@ -1,0 +1,174 @@
+"""The graft on a host: all is tried on a copy of the configuration directory before a file is replaced.
+
+Knows postfix(1), postconf(1), copies and backups. Must not know what a plan puts where.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from .files import MAIN, MASTER, Reason, Refused
+from .plan import Plan
+
+Planner = Callable[[str, str], Plan]
+BACKUPS = Path("/var/backups/submitward")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A plan for one directory that Postfix has nothing against. `before` and `after`: file → text."""
+
+    directory: Path
+    before: dict[str, str]
+    after: dict[str, str]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def changed(self) -> tuple[str, ...]:
+        """The files that differ."""
+        return tuple(name for name in self.before if self.before[name] != self.after[name])
+
+    @property
+    def difference(self) -> str:
+        """A unified diff of both files, empty when nothing changes."""
+        pieces: list[str] = []
+        for name in self.changed:
+            old, new = (text[name].splitlines(keepends=True) for text in (self.before, self.after))
+            for line in difflib.unified_diff(old, new, f"{name} as it is", f"{name} as it will be"):
+                pieces.append(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n")
+        return "".join(pieces)
+
+
+def try_out(directory: Path, planner: Planner) -> Outcome:
+    """Plan, write both files into a copy, and let Postfix look at it. Raises Refused; changes nothing."""
+    before = {name: _read(directory / name) for name in (MAIN, MASTER)}
+    planned = planner(before[MAIN], before[MASTER])
+    after = {MAIN: planned.main, MASTER: planned.master}
+    outcome = Outcome(directory, before, after, planned.notes)
+    if outcome.changed:
+        with _copied(directory) as copy:
+            known = warnings(copy)
+            for name in outcome.changed:
+                _write(copy / name, after[name])
+            new = dict.fromkeys(line for line in warnings(copy) if line not in known)
+        if new:
+            raise Refused(*(Reason(str(directory), 0, f"with the plan Postfix says: {line}") for line in new))
+    return outcome
+
+
+def replace(outcome: Outcome, backups: Path = BACKUPS) -> Path | None:
+    """Put the planned files in place, each at once; returns the dated backup's directory.
+
+    Raises Refused when a file has changed since it was read.
+    """
+    if not outcome.changed:
+        return None
+    for name, text in outcome.before.items():
+        if _read(outcome.directory / name) != text:
+            raise Refused(Reason(name, 0, "has changed while the plan was made; run this again"))
+    kept = _back_up(outcome, backups)
+    for name in outcome.changed:
+        _write(outcome.directory / name, outcome.after[name])
+    return kept
+
+
+def warnings(directory: Path) -> list[str]:
+    """What postfix(1) and postconf(1) say against a configuration, the directory's own name left out."""
+    commands = [["postfix", "-c", str(directory), "check"]]
+    commands += [["postconf", "-c", str(directory), option] for option in ("-n", "-M", "-P")]
+    for name in (MAIN, MASTER):  # Postfix reads a file again that has just changed, and then warns of itself
+        os.utime(directory / name, (time.time() - 60, time.time() - 60))
+    said = []
+    for command in commands:
+        status, text = _complaints(command)
+        lines = [line for line in text.splitlines() if line.strip()]
+        if status and not lines:
+            lines = [f"{command[0]} {command[-1]} exits {status}"]
+        said += [line.replace(str(directory), "$config_directory") for line in lines]
+    return said
+
+
+def _complaints(command: list[str]) -> tuple[int, str]:
+    """Exit status and standard error, which is a terminal: else postlog(1) tells syslog alone."""
+    terminal, end = os.openpty()
+    try:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=end, start_new_session=True
+        )
+    except OSError as error:
+        os.close(terminal)
+        raise Refused(Reason(command[0], 0, f"cannot be run: {error.strerror}")) from None
+    finally:
+        os.close(end)
+    said = b""
+    with contextlib.suppress(OSError):  # EIO is how a terminal ends
+        while piece := os.read(terminal, 65536):
+            said += piece
+    os.close(terminal)
+    return process.wait(), said.decode(errors="replace").replace("\r\n", "\n")
+
+
+@contextlib.contextmanager
+def _copied(directory: Path) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="submitward-", dir="/var/tmp") as parent:
+        copy = Path(parent) / "postfix"
+        shutil.copytree(directory, copy, symlinks=True, ignore=_no_sockets)
+        for path in (copy, *copy.rglob("*")):
+            original = directory / path.relative_to(copy)
+            status = original.lstat()
+            with contextlib.suppress(PermissionError):
+                os.chown(path, status.st_uid, status.st_gid, follow_symlinks=False)
+        yield copy
+
+
+def _no_sockets(directory: str, names: list[str]) -> list[str]:
+    paths = ((name, Path(directory, name)) for name in names)
+    return [name for name, path in paths if path.is_socket() or path.is_fifo()]
+
+
+def _back_up(outcome: Outcome, backups: Path) -> Path:
+    """Both files as they were, in a directory named by the moment."""
+    label = str(outcome.directory).strip("/").replace("/", "-")
+    kept = backups / f"{label}-{time.strftime('%Y-%m-%dT%H%M%S', time.gmtime())}Z"
+    number = 1
+    while kept.exists():
+        number += 1
+        kept = kept.with_name(f"{kept.name.partition('Z')[0]}Z.{number}")
+    kept.mkdir(parents=True, mode=0o700)
+    for name in outcome.before:
+        shutil.copy2(outcome.directory / name, kept / name)
+    return kept
+
+
+def _read(path: Path) -> str:
+    """Bytes as characters, one for one, so that they can be written again."""
+    try:
+        return path.read_bytes().decode("latin-1")
+    except OSError as error:
+        raise Refused(Reason(str(path), 0, f"cannot be read: {error.strerror}")) from None
+
+
+def _write(path: Path, text: str) -> None:
+    """The whole file or nothing; owner, group and mode stay."""
+    status = path.stat()
+    handle, fresh = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(text.encode("latin-1"))
+            file.flush()
+            os.fchmod(file.fileno(), status.st_mode & 0o7777)
+            os.fchown(file.fileno(), status.st_uid, status.st_gid)
+            os.fsync(file.fileno())
+        os.replace(fresh, path)
+    except BaseException:
+        os.unlink(fresh)
+        raise

@@ -1,0 +1,49 @@
+"""A submission service of our own, on a host that has none.
+
+Knows the entry as it is written into master.cf. Must not know the lists of other services: it inherits none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from .files import MAIN, MASTER, Reason
+from .marks import PREFIX
+from .sites import Configuration
+from .wish import MILTER, SIGNER, Wish, own_options
+
+OWN_MILTERS = f"{PREFIX}own_milters"
+_CERTIFICATES = ("smtpd_tls_cert_file", "smtpd_tls_chain_files", "smtpd_tls_eccert_file")
+
+
+def own_milters(wish: Wish) -> str:
+    """The author milter, then the signer."""
+    return ", ".join(f"${our}" for our, wanted in ((MILTER, wish.milter), (SIGNER, wish.signer)) if wanted)
+
+
+def cannot_make(configuration: Configuration, name: str) -> Iterator[Reason]:
+    """Why there cannot be a service of that name."""
+    for service in configuration.services:
+        if service.kind == "inet" and _aliases(service.name) & _aliases(name):
+            why = f"{service.key} is here already; name it as an existing service instead of making one"
+            yield Reason(MASTER, service.line, why)
+    if not any(configuration.follow(parameter) for parameter in _CERTIFICATES):
+        why = "there is no certificate (smtpd_tls_cert_file, smtpd_tls_chain_files), and submission needs TLS"
+        yield Reason(MAIN, 0, why)
+
+
+def entry(configuration: Configuration, wish: Wish, name: str) -> Iterator[str]:
+    """Its lines in master.cf, chrooted when the other services are."""
+    column = next((service.chroot for service in configuration.services if service.kind == "inet"), "-")
+    yield f"{name} inet n - {column} - - smtpd"
+    yield f"  -o syslog_name=postfix/{'submissions' if name in wish.wrapped else 'submission'}"
+    for parameter, ours in own_options(wish, name).items():
+        yield f"  -o {parameter}=${ours}"
+    yield f"  -o smtpd_milters=${OWN_MILTERS}"
+
+
+def _aliases(name: str) -> set[str]:
+    """A service's port by every name."""
+    host, _, port = name.rpartition(":")
+    pairs = ({"submission", "587"}, {"submissions", "smtps", "465"})
+    return {f"{host}:{alias}" for pair in pairs for alias in pair if port in pair} | {f"{host}:{port}"}

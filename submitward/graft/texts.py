@@ -1,0 +1,80 @@
+"""Logical lines of main.cf and master.cf, and the words in them, each with its place in the file.
+
+Knows comments, continued lines and braces (postconf(5), master(5)). Must not know what a parameter means.
+Every word can be pointed at in the very text that was read, so that the rest of it is never rewritten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Word:
+    """A word, and where it stands: ``text[start:end]``."""
+
+    text: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Logical:
+    """A logical line without its comments. `places` gives the offset of each character in the file."""
+
+    text: str
+    places: tuple[int, ...]
+    line: int
+    end: int  # offset behind its last physical line
+
+    def words(self, separators: str, start: int = 0) -> list[Word]:
+        """The words from character `start` on; what stands in braces is one word, whatever is in it."""
+        found, begin, depth = [], -1, 0
+        for index in range(start, len(self.text) + 1):
+            character = self.text[index] if index < len(self.text) else " "
+            depth += (character == "{") - (character == "}")
+            ends = index == len(self.text) or (
+                depth <= 0 and (character.isspace() or character in separators)
+            )
+            if ends and begin >= 0:
+                found.append(self.word(begin, index))
+                begin = -1
+            elif not ends and begin < 0:
+                begin = index
+        return found
+
+    def word(self, begin: int, end: int) -> Word:
+        """The characters from `begin` to before `end` as a word."""
+        return Word(self.text[begin:end], self.places[begin], self.places[end - 1] + 1)
+
+
+def logical_lines(text: str) -> Iterator[Logical]:
+    """Every logical line. Comments and empty lines are skipped, also within one, as Postfix does.
+
+    Raises ValueError with the number of a line that continues nothing.
+    """
+    characters: list[str] = []
+    places: list[int] = []
+    first, end, offset = 0, 0, 0
+    for number, physical in enumerate(text.splitlines(keepends=True), start=1):
+        begin, offset = offset, offset + len(physical)
+        bare = physical.strip()
+        if not bare or bare.startswith("#"):
+            continue
+        if not physical[0].isspace():
+            if characters:
+                yield Logical("".join(characters), tuple(places), first, end)
+            characters, places, first = [], [], number
+        elif not characters:
+            raise ValueError(str(number))
+        characters.extend(physical)
+        places.extend(range(begin, offset))
+        end = offset
+    if characters:
+        yield Logical("".join(characters), tuple(places), first, end)
+
+
+def line_of(text: str, offset: int) -> int:
+    """The number of the line that `offset` is in."""
+    return text.count("\n", 0, offset) + 1

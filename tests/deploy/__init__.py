@@ -1,0 +1,1 @@
+"""What carries Submitward onto a mail host: units, the graft onto Postfix, the role."""

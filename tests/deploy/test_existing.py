@@ -1,0 +1,49 @@
+"""Existing Postfix configurations, running: planned, applied, removed, and nobody's mail the worse."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from pathlib import Path
+
+import pytest
+
+from submitward.graft import host
+from submitward.graft.files import MAIN, MASTER
+from submitward.graft.plan import plan, remove
+from submitward.graft.wish import Wish
+from tests.deploy.existing import TAKEN, wish
+from tests.deploy.mail_host import MailHost, mail_host
+
+
+def wish_here(name: str, running: MailHost) -> Wish:
+    """The wish, with the services under the ports that they have here."""
+    asked = wish(name)
+    if asked.own:
+        ports = {"submission": running.base + 587, "submissions": running.base + 465}
+        moved = {one: f"127.0.0.1:{ports[one]}" for one in asked.own}
+        own, wrapped = tuple(moved.values()), tuple(moved[one] for one in asked.wrapped)
+        return dataclasses.replace(asked, own=own, wrapped=wrapped)
+    ports = (running.base + 587, running.base + 465)
+    master = (running.postfix / MASTER).read_text()
+    services = tuple(f"127.0.0.1:{port}/inet" for port in ports if f"\n127.0.0.1:{port} " in master)
+    return dataclasses.replace(asked, services=services)
+
+
+@pytest.mark.parametrize("name", TAKEN)
+def test_it_is_applied_reloaded_and_removed_and_mail_from_outside_passes(name: str, tmp_path: Path) -> None:
+    """All three sidecars are away the whole time: nothing listens on their sockets."""
+    with mail_host(name) as running:
+        before = {file: (running.postfix / file).read_bytes() for file in (MAIN, MASTER)}
+        arrivals = [running.outsider()]
+        planner = functools.partial(plan, wish=wish_here(name, running))
+        outcome = host.try_out(running.postfix, planner)
+        assert outcome.changed == (MAIN, MASTER)
+        host.replace(outcome, tmp_path)
+        running.command("reload")
+        arrivals.append(running.outsider())
+        host.replace(host.try_out(running.postfix, remove), tmp_path)
+        running.command("reload")
+        arrivals.append(running.outsider())
+        assert [(reply.code, arrived) for reply, arrived in arrivals] == [(250, b"as sent")] * 3
+        assert {file: (running.postfix / file).read_bytes() for file in before} == before

@@ -1,0 +1,1 @@
+"""Booted Debian machines in systemd-nspawn: the playbooks run on them as they run on a mail host."""
