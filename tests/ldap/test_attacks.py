@@ -17,6 +17,7 @@ from directory.cache import CacheSettings
 from directory.identity import Credentials, Unavailable, Verified
 from directory.ldap_directory import LdapDirectory, own_checker
 from ledger.sqlite import SqliteLedger
+from saslauthd import guard
 from saslauthd.answers import Request
 from saslauthd.mechanisms import Refused
 from saslauthd.sentry import Guarded
@@ -176,11 +177,15 @@ MILD = {"one phone with an old password", "a sprayed password, many addresses"}
 
 
 @pytest_twisted.ensureDeferred
-async def test_where_the_directory_never_forgets_a_success_is_what_refills_the_budget(own_slapd, stores):
+async def test_where_the_directory_never_forgets_a_success_is_what_refills_the_budget(
+    own_slapd, stores, monkeypatch
+):
+    monkeypatch.setattr(guard, "FLIGHT", 0.2)  # guesses that are older than this are forgiven
     house = House(own_slapd, stores, binds_window=0.0)
     try:
         await house.ready()
         for round_ in range(3):
+            await deferLater(reactor, 0.5)
             assert await house.auth(VICTIM, password(VICTIM), HOME) == Verified(VICTIM)
             for n in range(6):
                 await house.auth(VICTIM, b"guess %d %d" % (round_, n), b"203.0.113.%d" % (10 * round_ + n))

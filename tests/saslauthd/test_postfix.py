@@ -106,9 +106,11 @@ async def test_the_right_password_is_235_and_a_wrong_one_535(postfix, port, mech
 @pytest_twisted.ensureDeferred
 async def test_with_and_without_an_initial_response(postfix, port, mechanism, initial):
     async with relay(postfix):
-        await (await Sessions.open(port)).close()
         for word, wanted in ("pass", 235), ("wrong", 535):
-            code, _ = await deferToThread(exchange, port, mechanism, initial, "alice", word)
+            for _ in range(4):  # over TCP each smtpd that knew the last saslauthd says 454 once (3.7.11)
+                code, _ = await deferToThread(exchange, port, mechanism, initial, "alice", word)
+                if code != 454 or port == postfix.unix:
+                    break
             assert code == wanted
 
 
