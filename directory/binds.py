@@ -24,7 +24,7 @@ from directory.bindwire import (
     BindResult,
 )
 from directory.breakers import Breakers
-from directory.identity import Unavailable
+from directory.identity import Unanswered, Unavailable
 from directory.servers import Server
 from directory.troubles import Transport
 
@@ -76,7 +76,7 @@ class Binds:
     def _done(self, result: BindResult | Failure) -> BindResult | Failure:
         self._is_counted -= 1
         if isinstance(result, Failure) and not isinstance(result.value, (Unavailable, CancelledError)):
-            raise Unavailable(f"no answer: {reason_of(result)}")
+            raise Unanswered(f"no answer: {reason_of(result)}")
         return result
 
     async def _check(self, dn: str, password: bytes) -> BindResult:
@@ -106,7 +106,7 @@ class Binds:
             result = await asked
         except Transport as wrong:
             self._failed(index, str(wrong))
-            raise
+            raise Unanswered(str(wrong)) from None
         except CancelledError:
             self._failed(index, f"{connection.server} did not answer in time")
             raise

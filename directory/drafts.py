@@ -36,6 +36,15 @@ class Terms:
     accepted: bool | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Authors:
+    """What may stand in From besides what the entry owns, or, with `only`, instead of it."""
+
+    addresses: Mapping[Address, str] = field(default_factory=dict)
+    domains: Mapping[str, str] = field(default_factory=dict)
+    only: bool = False
+
+
 @dataclass(slots=True)
 class Draft:
     """One entry. `label` is its key in the file, `name` the principal's, `line` where it stands."""
@@ -47,6 +56,7 @@ class Draft:
     grants: Grants
     terms: Terms
     fingerprints: tuple[str, ...] = ()
+    authors: Authors = field(default_factory=Authors)
 
 
 def finish(drafts: Iterable[Draft], reading: Reading) -> dict[tuple[Kind, str], Principal]:
@@ -81,4 +91,7 @@ def _principal(draft: Draft, listed: Mapping[str, dict[Address, str]], reading: 
         not reading.terms_required if terms.accepted is None else terms.accepted,
         reading.terms_url,
         draft.fingerprints,
+        draft.authors.addresses,
+        draft.authors.domains,
+        draft.authors.only,
     )

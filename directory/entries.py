@@ -11,7 +11,7 @@ from typing import TypeVar, cast
 
 from directory import nodes
 from directory.address import Malformed, parse_domain
-from directory.drafts import Draft, Reading, Terms, finish
+from directory.drafts import Authors, Draft, Reading, Terms, finish
 from directory.identity import Address, Kind, normal_fingerprint, normal_login
 from directory.nodes import Document, Node, Reader
 from directory.ownership import Extent, Grants, Listing, expand, parse_entry
@@ -19,7 +19,7 @@ from directory.passwords import parse_hash
 from directory.roll import IPNetwork, Roll, parse_network
 from sidecar.problems import Problem, SettingsError
 
-_COMMON = ("domains", "plan", "null_sender", "disabled", "terms_accepted")
+_COMMON = ("domains", "author", "plan", "null_sender", "disabled", "terms_accepted")
 _KEYS: dict[Kind, tuple[str, ...]] = {
     "login": ("password", "mailboxes", "aliases", "shared", *_COMMON),
     "certificate": ("fingerprint", "fingerprints", "addresses", *_COMMON),
@@ -79,6 +79,8 @@ class _Entries:
             if len(self.reader.problems) == known:  # else it only follows from what is noted already
                 self.reader.bad(key, path, str(wrong))
         draft = Draft(kind, label, "", key.line, grants, self._terms(values, path))
+        if "author" in values:
+            draft.authors = self._authors(values["author"], f"{kind} {label}", f"{path}.author")
         keep = {"login": self._login, "certificate": self._certificate, "network": self._network}
         keep[kind](draft, values, key, path)
         if draft.name:
@@ -145,6 +147,24 @@ class _Entries:
             elif domain is not None and extent is not None:
                 domains[domain] = cast(Extent, extent)
         return domains
+
+    def _authors(self, node: Node, holder: str, path: str) -> Authors:
+        """`only` and `also`: addresses, exactly as they are written; `domains`: any mailbox there."""
+        values = {
+            key: value for key, _, value in self.reader.mapping(node, path, ("only", "also", "domains"))
+        }
+        addresses: dict[Address, str] = {}
+        for key in ("only", "also"):
+            for text in self._addresses(values, key, path, False):
+                address = parse_entry(text, self.reading.rules)
+                addresses[address] = f"author address {address} of {holder}"
+        domains: dict[str, str] = {}
+        if "domains" in values:
+            for text, item in self.reader.items(values["domains"], f"{path}.domains"):
+                domain = self.reader.parsed(item, f"{path}.domains", text, parse_domain)
+                if domain is not None:
+                    domains[domain] = f"author domain {domain} of {holder}"
+        return Authors(addresses, domains, "only" in values)
 
     def _login(self, draft: Draft, values: Mapping[str, Node], key: Node, path: str) -> None:
         name = self.reader.parsed(key, path, draft.label, normal_login)

@@ -22,15 +22,23 @@ class Unavailable(Exception):
     """The directory cannot answer now. Always temporary for the sender, never a refusal."""
 
 
+class Unanswered(Unavailable):
+    """A password has gone out and no answer came: it may count as a failure where it went."""
+
+
 class BadLogin(ValueError):
     """A name that cannot be a login: empty, too long, or holding characters that are refused."""
 
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """Question: the principal behind a SASL login, `name` being in normal form (see `normal_login`)."""
+    """Question: the principal behind a SASL login, `name` being in normal form (see `normal_login`).
+
+    `credential` names the app password that it came with, if that narrows it; directories know nothing of it.
+    """
 
     name: str
+    credential: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +68,10 @@ class Principal:
 
     `name` is the login, ``sha256:…`` or the network in CIDR form. `addresses` maps each owned address to the
     words that say which entry gives it. `domains` maps each wholly owned domain (A-labels) likewise.
-    `domain` is the primary domain, ``""`` if there is none. `terms_url` is where terms can be accepted.
-    `fingerprints` are all of a certificate's, the one in `name` first.
+    `domain` is the primary domain, ``""`` if there is none. `authors` and `author_domains` may stand in From:
+    instead of the others when `only_authors`, else beside them. `terms_url` is where terms can be accepted.
+    `fingerprints` are all of a certificate's, the one in `name` first. `networks` (CIDR) are where a login
+    may come from, everywhere when there are none.
     """
 
     kind: Kind
@@ -75,6 +85,10 @@ class Principal:
     terms_accepted: bool = True
     terms_url: str = ""
     fingerprints: tuple[str, ...] = ()
+    authors: Mapping[Address, str] = field(default_factory=dict)
+    author_domains: Mapping[str, str] = field(default_factory=dict)
+    only_authors: bool = False
+    networks: tuple[str, ...] = ()
 
     @property
     def subject(self) -> str:
@@ -162,6 +176,29 @@ def normal_login(text: str) -> str:
     if _LOGIN_REFUSED.search(name) or any("\ud800" <= c <= "\udfff" for c in name):
         raise BadLogin("a login holds no control character, blank or #")
     return name
+
+
+def join_credential(login: str, credential: str) -> str:
+    """The name under which a login goes out that came with an app password that narrows it."""
+    return f"{login}#{credential}"
+
+
+def parse_login(name: str) -> Login:
+    """The question behind a name as it went out on AUTH. Raises BadLogin."""
+    login, credential = split_credential(name)
+    if "#" in name and not _CREDENTIAL.fullmatch(credential):
+        raise BadLogin("what follows # is no id of an app password")
+    return Login(normal_login(login), credential)
+
+
+_CREDENTIAL = re.compile(r"[a-z0-9]{1,32}", re.ASCII)
+
+
+def split_credential(name: str) -> tuple[str, str]:
+    """The login in a name as `join_credential` makes it, and the app password's id or ``""``. Everything but
+    the narrowing goes by the login."""
+    login, _, credential = name.partition("#")
+    return login, credential
 
 
 _DIGESTS = {16: "md5", 20: "sha1", 32: "sha256", 48: "sha384", 64: "sha512"}

@@ -7,7 +7,7 @@ entries come from (a file, LDAP), nor what is done to somebody who does not own 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from directory.address import (
@@ -90,6 +90,22 @@ def expand(listing: Listing, aliases: DomainAliases, rules: Rules) -> Grants:
     return Grants(own, shared, whole["any"], whole["listed"], primary)
 
 
+def narrow(principal: Principal, senders: Iterable[Address], rules: Rules) -> Principal:
+    """`principal` as an app password narrows it: of `senders` it may use those that it may use anyway, in the
+    envelope and in From, exactly as they are written, and nothing else."""
+    senders = [sender for sender in senders if sender]
+    owned = {sender: owns(principal, sender, rules) for sender in senders}
+    authors = {sender: owns_author(principal, sender, rules) for sender in senders}
+    return replace(
+        principal,
+        addresses={sender: words for sender, words in owned.items() if words is not None},
+        domains={},
+        null_sender=False,
+        authors={sender: words for sender, words in authors.items() if words is not None},
+        author_domains={},
+    )
+
+
 def parse_entry(text: str, rules: Rules) -> Address:
     """The address that an entry may list: one that somebody can own. Raises Malformed."""
     address = parse(text, rules)
@@ -119,23 +135,37 @@ def _grant(
 
 
 def owns(principal: Principal, address: Address, rules: Rules) -> str | None:
-    """The words saying which entry lets `principal` use `address`, or None when none does.
+    """The words saying which entry lets `principal` use `address` in the envelope, or None when none does.
 
     `address` is in normal form; the null sender is owned by nobody, yet some principals may use it. Domains
     are compared whole: no parent, no subdomain. Percent and bang forms are owned by an exact entry only.
     """
     if not address:
         return f"null_sender of {principal.kind} {principal.name}" if principal.null_sender else None
+    return _find(principal.addresses, principal.domains, address, rules)
+
+
+def owns_author(principal: Principal, address: Address, rules: Rules) -> str | None:
+    """The same for `address` in the visible From, where an entry may say more, or less (`author:`)."""
+    granted = _find(principal.authors, principal.author_domains, address, rules) if address else None
+    if granted is not None or principal.only_authors or not address:
+        return granted
+    return owns(principal, address, rules)
+
+
+def _find(
+    addresses: Mapping[Address, str], domains: Mapping[str, str], address: Address, rules: Rules
+) -> str | None:
     if is_literal(address):
         return None
-    granted = principal.addresses.get(address)
+    granted = addresses.get(address)
     if granted is not None:
         return granted
     if is_routed(address):
         return None
     base = without_extension(address, rules)
     if base is not None:
-        granted = principal.addresses.get(base)
+        granted = addresses.get(base)
         if granted is not None:
             return f"{granted}, with an address extension"
-    return principal.domains.get(domain_of(address))
+    return domains.get(domain_of(address))

@@ -39,18 +39,12 @@ class Block:
 class Blocklist:
     """All blocks of one generation, found by subject. Never changes: a new generation is a new Blocklist."""
 
-    __slots__ = ("_by_subject", "_kinds")
+    __slots__ = ("_by_subject",)
 
     def __init__(self, blocks: Iterable[Block] = ()) -> None:
         self._by_subject: dict[str, list[Block]] = {}
         for block in sorted(blocks, key=_longest_first):
             self._by_subject.setdefault(block.subject, []).append(block)
-        listed = (block for blocks in self._by_subject.values() for block in blocks)
-        self._kinds = {(block.subject.partition(":")[0], block.extent) for block in listed}
-
-    def has(self, kind: str, extent: Extent) -> bool:
-        """Whether a block of `extent`, in force or not, names a subject of `kind` (``domain`` …)."""
-        return (kind, extent) in self._kinds
 
     def find(
         self, subjects: Iterable[str], now: float, *, extents: tuple[Extent, ...] = EXTENTS

@@ -213,6 +213,7 @@ class Book(Transaction):
     def tidy(self, rows: int = 500) -> None:
         """Delete some of what no verb comes across any more."""
         self._tally.tidy(rows)
+        self.marks.tidy(rows)
 
     def _sweep(self, most: int) -> None:
         for row in map(ChargeRow, self._execute(_DUE, (self._now, most)).fetchall()):

@@ -19,6 +19,10 @@
 --   n:MTA           sorted set: charges with a record that no milter has taken up, by when they were reserved
 --   due             sorted set: every charge, by when it lapses or goes
 --   blocks          hash: block id → "version lifted length body lifting"
+--   m:KEY           hash, marks: name → when it ends ("-": when it is dropped)
+--   secrets         hash: name → 32 octets
+--   a:LOGIN         hash, app passwords: id → "made revoked used from body"
+--   app_ids         hash: id of an app password → login
 --   audit, events   streams
 
 local META = KEYS[1]
@@ -538,11 +542,116 @@ function verbs.note(stream, text)
   return "1"
 end
 
+-- ---- what AUTH keeps
+
+local YEARS = 10 * 366 * 86400
+
+-- The marks under a key that have not ended, how many they are, and for how many seconds the last one lasts.
+local function marks_of(key)
+  local living, count, last, gone = {}, 0, 0, {}
+  local all = call("HGETALL", P .. "m:" .. key)
+  for i = 1, #all, 2 do
+    local ends = all[i + 1] == "-" and now + YEARS or tonumber(all[i + 1])
+    if ends > now then
+      living[all[i]], count, last = true, count + 1, math.max(last, ends - now)
+    else
+      gone[#gone + 1] = all[i]
+    end
+  end
+  return living, count, last, gone
+end
+
+function verbs.marks_look(pairs_text)
+  local said = {}
+  for i, pair in ipairs(cjson.decode(pairs_text)) do
+    local living, count = marks_of(pair[1])
+    said[i] = int(count) .. (living[pair[2]] and " 1" or " 0")
+  end
+  return said
+end
+
+-- Marks as [key, name, seconds or null, most]; `move` "1" has everybody look.
+function verbs.marks_note(marks_text, move)
+  local marks = cjson.decode(marks_text)
+  for _, mark in ipairs(marks) do
+    if mark[4] > 0 then
+      local living, count = marks_of(mark[1])
+      if count - (living[mark[2]] and 1 or 0) >= mark[4] then return "0" end
+    end
+  end
+  for _, mark in ipairs(marks) do
+    local key = P .. "m:" .. mark[1]
+    local _, _, last, gone = marks_of(mark[1])
+    local seconds = mark[3] ~= cjson.null and mark[3] or YEARS
+    for _, name in ipairs(gone) do call("HDEL", key, name) end
+    local before = call("HGET", key, mark[2])
+    if before ~= "-" and (not before or tonumber(before) < now + seconds) then
+      call("HSET", key, mark[2], mark[3] ~= cjson.null and stamp(now + seconds) or "-")
+    end
+    call("EXPIRE", key, floor(math.max(last, seconds)) + MARGIN)
+  end
+  moved = moved or move == "1"
+  return "1"
+end
+
+function verbs.marks_drop(pairs_text)
+  for _, pair in ipairs(cjson.decode(pairs_text)) do
+    if pair[2] == "" then call("DEL", P .. "m:" .. pair[1]) else call("HDEL", P .. "m:" .. pair[1], pair[2]) end
+  end
+  return "1"
+end
+
+function verbs.marks_names(key)
+  local names = {}
+  for name in pairs((marks_of(key))) do names[#names + 1] = name end
+  return names
+end
+
+function verbs.secret(name, fresh)
+  call("HSETNX", P .. "secrets", name, fresh)
+  return "=" .. call("HGET", P .. "secrets", name) -- it may begin with "!"
+end
+
+function verbs.apps(login) return call("HGETALL", P .. "a:" .. login) end
+
+function verbs.apps_keep(login, id, body, audit)
+  if call("HSETNX", P .. "app_ids", id, login) == 0 then return "0" end
+  call("HSET", P .. "a:" .. login, id, stamp(now) .. " - - - " .. body)
+  note("audit", 100000, audit)
+  moved = true
+  return "1"
+end
+
+local function app(login, id)
+  local text = call("HGET", P .. "a:" .. login, id)
+  if text then return string.match(text, "^(%S+) (%S+) (%S+) (%S+) (.*)$") end
+end
+
+function verbs.apps_revoke(login, id, audit)
+  local made, revoked, used, from, body = app(login, id)
+  if revoked ~= "-" then return "0" end
+  call("HSET", P .. "a:" .. login, id, table.concat({made, stamp(now), used, from, body}, " "))
+  note("audit", 100000, audit)
+  moved = true
+  return "1"
+end
+
+function verbs.apps_use(login, id, address)
+  local made, revoked, _, _, body = app(login, id)
+  if not made then return "0" end
+  local from = string.gsub(address, "%s", "")
+  call("HSET", P .. "a:" .. login, id,
+    table.concat({made, revoked, stamp(now), from == "" and "-" or from, body}, " "))
+  return "1"
+end
+
 -- ---- one run
 
 local COUNT = {
   reserve = 10, settle = 6, release = 3, refund = 3, take_up = 2, refund_untaken = 2, standing = 1, reset = 2, look = 1, blocks = 0,
-  keep = 4, lift = 3, merge = 2, bury = 0, note = 2
+  keep = 4, lift = 3, merge = 2, bury = 0, note = 2,
+  marks_look = 1, marks_note = 2, marks_drop = 1, marks_names = 1, secret = 2,
+  apps = 1, apps_keep = 4, apps_revoke = 3, apps_use = 3
 }
 
 if ARGV[1] == "" then

@@ -11,8 +11,10 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from ledger.app_passwords import AppPassword
 from ledger.blocks import Block
 from ledger.limits import AMOUNT_MAX, Limit, Standing
+from ledger.marks import Mark, Pair, Seen
 
 LAPSE = 3600.0  # seconds after which an unsettled reservation is given back
 LAPSED_KEPT = 86400.0  # seconds for which a lapsed one can still be settled, which charges it anew
@@ -162,6 +164,33 @@ class Ledger(Protocol):
 
     def lift(self, block_id: str, author: str, reason: str) -> Awaitable[bool]:
         """Lift a block, leaving a tombstone. False if there is none such. Audited."""
+
+    def guard_look(self, pairs: tuple[Pair, ...]) -> Awaitable[tuple[Seen, ...]]:
+        """How many marks are under each key, and whether the named one is."""
+
+    def guard_note(self, marks: tuple[Mark, ...]) -> Awaitable[bool]:
+        """Note all marks in one step, or none (False) where one would be too many."""
+
+    def guard_drop(self, pairs: tuple[Pair, ...]) -> Awaitable[None]:
+        """Forget marks; an empty name stands for all under its key."""
+
+    def guard_names(self, key: str) -> Awaitable[tuple[str, ...]]:
+        """The names of the marks under a key, in order."""
+
+    def secret(self, name: str) -> Awaitable[bytes]:
+        """32 random octets, the same for all who share this store."""
+
+    def app_passwords(self, login: str) -> Awaitable[tuple[AppPassword, ...]]:
+        """Every app password of a login, oldest first, revoked and ended ones too."""
+
+    def keep_app_password(self, one: AppPassword, author: str) -> Awaitable[bool]:
+        """Keep a new one, made now; False when its id is taken. Audited, moves the generation."""
+
+    def revoke_app_password(self, login: str, id: str, author: str) -> Awaitable[bool]:
+        """Revoke one for good. False if there is none such that holds. Audited, moves the generation."""
+
+    def use_app_password(self, login: str, id: str, address: str) -> Awaitable[None]:
+        """Note that it was used now, from this client address."""
 
     def watch(self, changed: Callable[[int, tuple[Block, ...]], None]) -> None:
         """Call `changed` with the generation and the blocks, first when they are known for the first time and

@@ -12,14 +12,17 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from secrets import token_bytes
 from typing import Any
 
-from ledger import script
+from ledger import auth_script, script
+from ledger.app_passwords import AppPassword
 from ledger.blocks import Block
 from ledger.book import Book
 from ledger.bookfile import open_book, short_id
 from ledger.charges import Admitted, Unavailable
 from ledger.limits import Limit, Standing
+from ledger.marks import Mark, Pair
 from ledger.redis import Link, Trouble
 from ledger.script import Clock, Verb
 from ledger.settings import LedgerSettings
@@ -82,6 +85,23 @@ class Desk:
         if text:
             self._book.merge((script.read_block(script.write(block_id), text),))
         return bool(text)
+
+    def secret(self, name: str) -> bytes:
+        return auth_script.read_secret(self._ask(auth_script.secret(name, token_bytes(32))))
+
+    def app_passwords_of(self, login: str) -> tuple[AppPassword, ...]:
+        return auth_script.read_apps(login, self._ask(auth_script.apps(login)), Clock())
+
+    def keep_app_password(self, one: AppPassword, author: str) -> bool:
+        return bool(self._ask(auth_script.keep(one, author)) == b"1")
+
+    def revoke_app_password(self, login: str, id: str, author: str) -> bool:
+        return bool(self._ask(auth_script.revoke(login, id, author)) == b"1")
+
+    def announce(self, mark: Mark, dropped: tuple[Pair, ...]) -> None:
+        """See `transaction.Transaction.announce`."""
+        self._ask(auth_script.drop(dropped))
+        self._ask(auth_script.note((mark,), move=True))
 
     def _connect(self) -> None:
         self._wait(self._link.open)

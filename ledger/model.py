@@ -3,7 +3,8 @@
 Knows what the verbs of `ledger.charges` mean; every store is compared with it, and tests of other packages
 use it. Must not know a database, a thread or what time it is: the clock is handed in.
 
-Charges and their lives stand here, what was taken for them in `ledger.counters`.
+Charges and their lives stand here, what was taken for them in `ledger.counters`, what AUTH keeps in
+`ledger.model_auth`.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from ledger.charges import (
 )
 from ledger.counters import Counters, Taking
 from ledger.limits import Limit, Standing
+from ledger.model_auth import AuthModel
 
 State = Literal["reserved", "settled", "refunded", "lapsed"]
 
@@ -53,12 +55,12 @@ class _Charge:
         return returned
 
 
-class ModelLedger:
+class ModelLedger(AuthModel):
     """A `Ledger` in memory. `clock` gives epoch seconds; `available` False makes every verb Unavailable."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
+        super().__init__()
         self.available = True
-        self.audit: list[tuple[float, str, str, str, str]] = []
         self._clock = clock
         self._counters = Counters()
         self._charges: dict[ChargeId, _Charge] = {}

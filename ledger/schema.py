@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 APPLICATION_ID = 0x53574C47  # "SWLG", PRAGMA application_id: tells our file from any other database
-VERSION = 1  # PRAGMA user_version
+VERSION = 2  # PRAGMA user_version
 
 
 class Connection(Protocol):
@@ -56,12 +56,29 @@ TABLES = (
         subject TEXT NOT NULL, block TEXT NOT NULL, reason TEXT NOT NULL)""",
     "INSERT INTO meta VALUES (1, 1, 0, '', 0)",
     f"PRAGMA application_id = {APPLICATION_ID}",
-    f"PRAGMA user_version = {VERSION}",
 )
+
+#: What the tables of an older version lack: version → the statements that lead to it.
+STEPS = {
+    2: (
+        # what is remembered under a key for a while (ledger.marks)
+        """CREATE TABLE marks (
+            key TEXT NOT NULL, name TEXT NOT NULL, due REAL NOT NULL,
+            PRIMARY KEY (key, name)) WITHOUT ROWID""",
+        "CREATE INDEX marks_due ON marks (due)",
+        "CREATE TABLE secrets (name TEXT PRIMARY KEY, value BLOB NOT NULL)",
+        """CREATE TABLE app_passwords (
+            id TEXT PRIMARY KEY, login TEXT NOT NULL, digest BLOB NOT NULL, label TEXT NOT NULL,
+            networks TEXT NOT NULL, senders TEXT NOT NULL, made REAL NOT NULL, due REAL, revoked REAL,
+            used REAL, used_from TEXT NOT NULL)""",
+        "CREATE INDEX app_passwords_login ON app_passwords (login)",
+    ),
+}
 
 
 def prepare(connection: Connection) -> None:
-    """Make the tables in an empty database, accept our own, refuse any other (WrongSchema).
+    """Make the tables in an empty database, bring older ones of ours up to date, refuse any other database
+    (WrongSchema).
 
     One transaction, so that two processes that start at once make them once.
     """
@@ -69,9 +86,13 @@ def prepare(connection: Connection) -> None:
         return
     connection.execute("BEGIN IMMEDIATE")
     try:
-        if _version(connection) != VERSION:
-            for statement in TABLES:
-                connection.execute(statement)
+        version = _version(connection)
+        statements = list(TABLES) if version == 0 else []
+        for step in range(version + 1, VERSION + 1):
+            statements += STEPS.get(step, ())
+        for statement in statements:
+            connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {VERSION}")
         connection.execute("COMMIT")
     except BaseException:
         connection.execute("ROLLBACK")

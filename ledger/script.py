@@ -109,7 +109,7 @@ def standing(pairs: tuple[tuple[str, Limit], ...]) -> Verb:
 
 def reset(subject: str, author: str, reason: str) -> Verb:
     """Answered with the number of counters that held something."""
-    return b"reset", write(subject), _audit(author, "reset", subject, "", reason)
+    return b"reset", write(subject), audit_of(author, "reset", subject, "", reason)
 
 
 def look(epoch: bytes) -> Verb:
@@ -119,14 +119,14 @@ def look(epoch: bytes) -> Verb:
 
 def keep(block: Block, ids: tuple[str, ...]) -> Verb:
     """Answered with id and version; `ids` are those a new block may get."""
-    audit = _audit(block.author, "block", block.subject, "%ID%", block.reason)
+    audit = audit_of(block.author, "block", block.subject, "%ID%", block.reason)
     return b"keep", write(block.id), write(" ".join(ids)), _body(block), audit
 
 
 def lift(block: Block, author: str, reason: str) -> Verb:
     """Answered with the tombstone, or ``""``."""
     lifting = write(json.dumps({"by": author, "why": reason}))
-    return b"lift", write(block.id), lifting, _audit(author, "lift", block.subject, block.id, reason)
+    return b"lift", write(block.id), lifting, audit_of(author, "lift", block.subject, block.id, reason)
 
 
 def merge(one: Tombstone) -> Verb:
@@ -134,7 +134,8 @@ def merge(one: Tombstone) -> Verb:
     return b"merge", write(one.block.id), write_block(one)
 
 
-def _audit(author: str, action: str, subject: str, block: str, reason: str) -> bytes:
+def audit_of(author: str, action: str, subject: str, block: str, reason: str) -> bytes:
+    """A line of the audit trail."""
     return write(
         json.dumps({"author": author, "action": action, "subject": subject, "block": block, "reason": reason})
     )

@@ -22,12 +22,13 @@ from ledger.limits import Limit, Standing
 from ledger.runner import Runner
 from ledger.script import Clock, Verb
 from ledger.settings import LedgerSettings
+from ledger.shared_auth import SharedAuth
 from ledger.sqlite import SqliteLedger
 
 Changed = Callable[[int, tuple[Block, ...]], None]
 
 
-class SharedLedger:
+class SharedLedger(SharedAuth):
     """A `charges.Ledger`. Every verb gives a Deferred that fails with nothing but Unavailable."""
 
     def __init__(
@@ -41,11 +42,12 @@ class SharedLedger:
     ) -> None:
         """`clock` tells the time in place of the server's, for tests."""
         self._uptime = clock or time.monotonic
-        self.runner = Runner(settings.redis, reactor=reactor, log=log, clock=clock)
+        local_too = settings.unavailable == "local"
+        runner = Runner(settings.redis, reactor=reactor, log=log, clock=clock)
+        super().__init__(runner, local if local_too else None)
         self.copies = Copies(local, self.runner.hand, log)
         self.runner.look, self.runner.seen = self.copies.look, self._seen
         self.runner.away = self.copies.away
-        local_too = settings.unavailable == "local"
         self._fallback = Fallback(local, self.runner.hand, log) if local_too else None
 
     def reserve(

@@ -13,12 +13,14 @@ from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, fail, succeed
 
+from ledger.app_passwords import AppPassword
 from ledger.blocks import Block
 from ledger.book import Book
 from ledger.charges import Admitted, Amounts, ChargeId, Held, Refused, Submission, Unavailable
 from ledger.clerk import Clerk, Report, State
 from ledger.clock import HostClock
 from ledger.limits import Limit, Standing
+from ledger.marks import Mark, Pair, Seen
 from ledger.rows import Outstanding
 from ledger.tombstones import Tombstone
 
@@ -86,6 +88,33 @@ class SqliteLedger:
 
     def lift(self, block_id: str, author: str, reason: str) -> Deferred[bool]:
         return self._ask(lambda book: book.lift(block_id, author, reason))
+
+    def guard_look(self, pairs: tuple[Pair, ...]) -> Deferred[tuple[Seen, ...]]:
+        return self._ask(lambda book: book.marks.look(pairs))
+
+    def guard_note(self, marks: tuple[Mark, ...]) -> Deferred[bool]:
+        return self._ask(lambda book: book.marks.note(marks))
+
+    def guard_drop(self, pairs: tuple[Pair, ...]) -> Deferred[None]:
+        return self._ask(lambda book: book.marks.drop(pairs))
+
+    def guard_names(self, key: str) -> Deferred[tuple[str, ...]]:
+        return self._ask(lambda book: book.marks.names(key))
+
+    def secret(self, name: str) -> Deferred[bytes]:
+        return self._ask(lambda book: book.secret(name))
+
+    def app_passwords(self, login: str) -> Deferred[tuple[AppPassword, ...]]:
+        return self._ask(lambda book: book.app_passwords_of(login))
+
+    def keep_app_password(self, one: AppPassword, author: str) -> Deferred[bool]:
+        return self._ask(lambda book: book.keep_app_password(one, author))
+
+    def revoke_app_password(self, login: str, id: str, author: str) -> Deferred[bool]:
+        return self._ask(lambda book: book.revoke_app_password(login, id, author))
+
+    def use_app_password(self, login: str, id: str, address: str) -> Deferred[None]:
+        return self._ask(lambda book: book.app_passwords.use(login, id, address))
 
     def outstanding(self, most: int) -> Deferred[list[Outstanding]]:
         """See `book.Book.outstanding`."""

@@ -7,9 +7,14 @@ charge is.
 from __future__ import annotations
 
 from collections.abc import Callable
+from secrets import token_bytes
 
+from ledger.app_password_rows import AppPasswordRows
+from ledger.app_passwords import AppPassword
 from ledger.blocks import Block
 from ledger.clock import Time
+from ledger.mark_rows import MarkRows
+from ledger.marks import Mark, Pair
 from ledger.register import Register
 from ledger.rows import FIELDS, Outstanding, outstanding
 from ledger.schema import Connection
@@ -24,7 +29,8 @@ _META = "SELECT generation, era, booted, shift FROM meta"
 class Transaction:
     """One after the other on one connection.
 
-    `register` holds blocks with their tombstones; `generation` is the last that was read or committed.
+    `register` holds blocks with their tombstones, `marks` and `app_passwords` what AUTH keeps; `generation`
+    is the last that was read or committed.
     """
 
     def __init__(self, connection: Connection, new_id: Callable[[], str]) -> None:
@@ -32,6 +38,8 @@ class Transaction:
         self._execute = connection.execute
         self._tally = Tally(connection)
         self.register = Register(connection, new_id)
+        self.marks = MarkRows(connection)
+        self.app_passwords = AppPasswordRows(connection)
         self._now = 0.0
         self._era = 0
         self._moved = False
@@ -46,6 +54,7 @@ class Transaction:
         if (time.booted, time.shift) != (booted, shift):
             self._execute("UPDATE meta SET booted = ?, shift = ?", (time.booted, time.shift))
         self._now = self._tally.now = self.register.now = time.now
+        self.marks.now = self.app_passwords.now = time.now
         self._tally.skew, self._tally.era = time.skew, self._era
         self._moved = False
 
@@ -59,6 +68,36 @@ class Transaction:
             return self.generation, self.register.current()
         finally:
             self._execute("COMMIT")
+
+    def keep_app_password(self, one: AppPassword, author: str) -> bool:
+        """See `charges.Ledger.keep_app_password`."""
+        kept = self.app_passwords.keep(one)
+        if kept:
+            self.register.note(author, "app-password add", f"login:{one.login}", one.id, one.label)
+        self._moved = self._moved or kept
+        return kept
+
+    def revoke_app_password(self, login: str, id: str, author: str) -> bool:
+        """See `charges.Ledger.revoke_app_password`."""
+        revoked = self.app_passwords.revoke(login, id)
+        if revoked:
+            self.register.note(author, "app-password revoke", f"login:{login}", id, "")
+        self._moved = self._moved or revoked
+        return revoked
+
+    def secret(self, name: str) -> bytes:
+        """See `charges.Ledger.secret`."""
+        return self.marks.secret(name, lambda: token_bytes(32))
+
+    def app_passwords_of(self, login: str) -> tuple[AppPassword, ...]:
+        """See `charges.Ledger.app_passwords`."""
+        return self.app_passwords.of(login)
+
+    def announce(self, mark: Mark, dropped: tuple[Pair, ...]) -> None:
+        """Note a mark, drop others, and move the generation, so that everybody looks."""
+        self.marks.drop(dropped)
+        self.marks.note((mark,))
+        self._moved = True
 
     def outstanding(self, most: int) -> list[Outstanding]:
         """The oldest charges that are reserved or settled (the last value says which)."""

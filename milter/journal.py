@@ -44,6 +44,7 @@ def write(log: Any, counters: Counters, case: Case, verdict: Verdict, *, observe
         observed=verdict.outcome if observed and not passes else None,
         reason=verdict.reason,
         detail=verdict.detail,
+        removed=", ".join(f"{claim.name.decode('ascii')}:{claim.number}" for claim in verdict.removed),
         refund=case.refund,
         incident=None if passes else case.incident,
         elapsed_ms=round(ms, 1),

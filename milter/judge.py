@@ -11,18 +11,22 @@ from __future__ import annotations
 from collections.abc import Awaitable
 from dataclasses import dataclass
 from secrets import token_hex
+from time import time
 from typing import Any
 
 from twisted.internet.defer import Deferred, TimeoutError, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from directory.identity import Directory, Principal
+from directory.identity import Address, Directory, Login, Principal
 from directory.identity import Unavailable as DirectoryUnavailable
+from directory.ownership import narrow
+from ledger.app_passwords import senders_of
 from ledger.charges import Ledger
 from ledger.charges import Unavailable as LedgerUnavailable
 from milter import replies
-from milter.judgement import Rules, SigningDomain, Verdict, decide, defer, refuse
+from milter.judgement import Rules, Signing, Verdict, decide, defer, overrule, refuse
+from milter.keys import Keys
 from milter.refunds import WAIT, Refund, Refunds
 from milter.session import Message
 from milter.submitter import Claim, Doubt, Inquiry, Nobody, agreed, by_macros, by_record, claim, payer
@@ -52,7 +56,7 @@ class Judge:
         rules: Rules,
         directory: Directory,
         ledger: Ledger,
-        keys: SigningDomain | None,
+        keys: Keys | None,
         *,
         reactor: Any,
         log: Any,
@@ -83,6 +87,12 @@ class Judge:
         found.addErrback(self._cannot_know, case)
         return found.addCallback(lambda verdict: Deferred.fromCoroutine(self._settle(case, verdict, rules)))
 
+    def overrule(self, case: Case, verdict: Verdict) -> Deferred[tuple[Case, Verdict]]:
+        """The body has a line that is too long: the verdict on a message that had passed. Never fails."""
+        other = overrule(verdict, case.incident)
+        settled = Deferred.fromCoroutine(self._settle(case, other, self.rules))
+        return settled.addErrback(lambda failure: (case, self._cannot_know(failure, case)))
+
     def take_up(self, message: Message, mta: str) -> Deferred[None]:
         """Tell the ledger that a message got here which passes unjudged, so that it stays charged when a
         milter starts. Waits a second at most. The Deferred never fails; it has fired if there is no need."""
@@ -101,7 +111,16 @@ class Judge:
         except Nobody:
             return refuse("no_principal", replies.no_principal(rules.contact, case.incident))
         case.subject = principal.subject
-        return decide(case.message.header, principal, rules, self.keys, case.incident)
+        return decide(case.message, principal, rules, await self._tables(), case.incident)
+
+    async def _tables(self) -> Signing:
+        keys = self.keys
+        if keys is None:
+            return None
+        looking = keys.refresh(self._reactor)
+        if looking is not None:
+            await looking
+        return keys.tables
 
     async def _inquire(self, case: Case, rules: Rules) -> Inquiry:
         if not rules.by_record:
@@ -114,8 +133,13 @@ class Judge:
         return inquiry
 
     async def _look_up(self, inquiry: Inquiry) -> Principal | None:
-        found = self.directory.look_up(inquiry.question)
-        return await found if isinstance(found, Awaitable) else found
+        question = inquiry.question
+        found = self.directory.look_up(question)
+        principal = await found if isinstance(found, Awaitable) else found
+        if principal is None or not isinstance(question, Login) or not question.credential:
+            return principal
+        senders = senders_of(await self.ledger.app_passwords(principal.name), question.credential, time())
+        return None if senders is None else narrow(principal, map(Address, senders), self.rules.addresses)
 
     def _cannot_know(self, failure: Failure, case: Case) -> Verdict:
         """Every failure ends here, foreseen or not, as a temporary one."""

@@ -1,15 +1,20 @@
 """The signer's tables on disk: read when asked for, read again when they have changed.
 
-Knows files and their signatures. Must not know what the tables mean, nor read a key. Broken or unreadable
-tables are never replaced by what was known before: the signer would not do so either.
+Knows files and their signatures, and that a disk may take its time: `refresh` waits in a thread. Must not
+know what the tables mean, nor read a key. Broken or unreadable tables are never replaced by what was known
+before: the signer would not do so either.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThreadPool
+from twisted.python.failure import Failure
 
 from milter.judgement import KeysUnknown
 from milter.tables import TableError, Tables, parse_tables
@@ -19,10 +24,11 @@ REPEAT = 60.0  # seconds after which trouble is said again
 TABLE_MAX = 8 << 20  # octets of one table
 
 _Signature = tuple[tuple[int, int, int], ...]
+_UNREADABLE = (OSError, UnicodeDecodeError, TableError)
 
 
 class Keys:
-    """A `judgement.SigningDomain` from two files. `clock` gives monotonic seconds."""
+    """The tables of two files. `clock` gives monotonic seconds; `look` blocks, `refresh` does not."""
 
     def __init__(self, key_table: Path, signing_table: Path, *, clock: Callable[[], float], log: Any) -> None:
         self._paths = (key_table, signing_table)
@@ -33,14 +39,15 @@ class Keys:
         self._tables: Tables | None = None
         self._trouble = "not read yet"
         self._said = -REPEAT
+        self._waiting: list[Deferred[None]] = []
 
-    def __call__(self, author: str) -> str | None:
-        """The signing domain for `author`. Raises KeysUnknown."""
-        self.look()
+    @property
+    def tables(self) -> Tables | KeysUnknown:
+        """What was read last, or why it is not known."""
         if self._tables is None:
             self._say()
-            raise KeysUnknown(self._trouble)
-        return self._tables.signing_domain(author)
+            return KeysUnknown(self._trouble)
+        return self._tables
 
     @property
     def trouble(self) -> str:
@@ -48,28 +55,54 @@ class Keys:
         return "" if self._tables is not None else self._trouble
 
     def look(self) -> None:
-        """Read the tables if they have changed since the last look, at most once a second."""
-        now = self._clock()
-        if now - self._looked < LOOK_EVERY:
-            return
-        self._looked = now
-        try:
-            signature = tuple(_signature(path) for path in self._paths)
-            if signature == self._signature:
-                return
-            self._read()
-            self._signature = signature
-        except (OSError, UnicodeDecodeError, TableError) as wrong:
-            self._signature, self._tables = None, None
-            self._fail(str(wrong))
+        """Read the tables if they have changed since the last look, at most once a second. Blocks."""
+        if self._is_due():
+            self._looked = self._clock()
+            try:
+                self._take(_read(self._paths, self._signature))
+            except _UNREADABLE as wrong:
+                self._fail(str(wrong))
 
-    def _read(self) -> None:
-        key_table, signing_table = (_text(path) for path in self._paths)
-        self._tables = parse_tables(key_table, signing_table)
-        self._trouble, self._said = "", -REPEAT
-        self._log.info("tables", keys=len(self._tables.keys), lines=len(self._tables.lines))
+    def refresh(self, reactor: Any) -> Deferred[None] | None:
+        """The same in a thread; None when there is nothing to wait for.
+
+        Whoever comes while a look is under way waits for that one: a disk that hangs holds one thread.
+        """
+        if not self._waiting:
+            if not self._is_due():
+                return None
+            read = deferToThreadPool(reactor, reactor.getThreadPool(), _read, self._paths, self._signature)
+            read.addCallbacks(self._take, self._failed)
+            read.addBoth(self._seen)
+        waiting: Deferred[None] = Deferred()
+        self._waiting.append(waiting)
+        return waiting
+
+    def _is_due(self) -> bool:
+        return self._clock() - self._looked >= LOOK_EVERY
+
+    def _failed(self, failure: Failure) -> None:
+        failure.trap(*_UNREADABLE)  # type: ignore[no-untyped-call]
+        self._fail(str(failure.value))
+
+    def _seen(self, result: Failure | None) -> None:
+        """Whoever waits goes on; a failure that nobody thought of is theirs."""
+        self._looked = self._clock()
+        waiting, self._waiting = self._waiting, []
+        for one in waiting:
+            if isinstance(result, Failure):
+                one.errback(result)
+            else:
+                one.callback(None)
+
+    def _take(self, found: tuple[_Signature, Tables] | None) -> None:
+        if found is not None:
+            self._signature, self._tables = found
+            self._trouble, self._said = "", -REPEAT
+            self._log.info("tables", keys=len(self._tables.keys), lines=len(self._tables.lines))
 
     def _fail(self, trouble: str) -> None:
+        self._signature, self._tables = None, None
         if trouble != self._trouble:
             self._trouble, self._said = trouble, -REPEAT
         self._say()
@@ -82,7 +115,16 @@ class Keys:
             self._log.error("tables", text=text)
 
 
-def _signature(path: Path) -> tuple[int, int, int]:
+def _read(paths: Iterable[Path], known: _Signature | None) -> tuple[_Signature, Tables] | None:
+    """The tables with their files' signature, None when they are those that are known."""
+    signature = tuple(_sign(path) for path in paths)
+    if signature == known:
+        return None
+    key_table, signing_table = (_text(path) for path in paths)
+    return signature, parse_tables(key_table, signing_table)
+
+
+def _sign(path: Path) -> tuple[int, int, int]:
     status = os.stat(path)
     return status.st_mtime_ns, status.st_size, status.st_ino
 

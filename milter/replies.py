@@ -10,7 +10,9 @@ import re
 
 from directory.identity import Principal
 from milter.author import FIELD_MAX, Fault
+from milter.claims import CLAIMS_MAX
 from milter.header import HEADER_MAX
+from milter.lines import LINE_MAX
 from milter.wire import REPLY_MAX
 
 _UNPRINTABLE = re.compile(r"[^ -~]+")
@@ -102,6 +104,32 @@ def repeated(field: str, incident: str) -> bytes:
 def too_large(incident: str) -> bytes:
     """The header is over what we look at."""
     return _wrong(f"the header is larger than {HEADER_MAX // 1024} kB: remove fields", incident)
+
+
+def strange(field: str, incident: str) -> bytes:
+    """A field holds octets that stand in no field."""
+    text = "holds a control character, a bare CR or a bare LF: encode it (RFC 2047) or remove it"
+    return _wrong(f"the field {plain(field, 40)} {text}", incident)
+
+
+def long_line(where: str, incident: str) -> bytes:
+    """A line is longer than mail may have them."""
+    return _wrong(
+        f"a line of the {plain(where, 60)} is longer than {LINE_MAX} octets, and a relay on the way would"
+        " break it and its signature: fold it, or send the text as quoted-printable or base64",
+        incident,
+    )
+
+
+def claimed(field: str, incident: str) -> bytes:
+    """A field in which only the relay may speak, where it cannot be removed."""
+    return _wrong(f"the field {plain(field, 40)} is not for you to send: remove it", incident)
+
+
+def claimed_too_often(field: str, incident: str) -> bytes:
+    """More fields than any relay on the way adds, each of which might have to be removed."""
+    text = f"there are more than {CLAIMS_MAX} fields like {plain(field, 40)}: remove them"
+    return _wrong(text, incident)
 
 
 def resent(field: str, incident: str) -> bytes:

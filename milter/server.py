@@ -6,20 +6,22 @@ Knows bytes in and out, ordering and bounds. Must not know what is judged or how
 from __future__ import annotations
 
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IAddress, IPushProducer
-from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.interfaces import IPushProducer
+from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from milter import journal
-from milter.journal import Counters
-from milter.judge import Case, Judge
+from milter.judge import Case
 from milter.judgement import Verdict
 from milter.session import Answer, End, Message, Session, Stage
+from milter.session import Judge as Question
 from milter.wire import CONTINUE, Packet, Reader, Violation
+
+if TYPE_CHECKING:
+    from milter.connections import MilterFactory
 
 STALLED = 10.0  # seconds for the peer to read its answers, or for the rest of its first packet
 HALF_READ = 3600.0  # seconds for the rest of any other one: the MTA may keep it while it waits for its client
@@ -34,7 +36,8 @@ class MilterProtocol(Protocol):
     def __init__(self, factory: MilterFactory) -> None:
         self.factory: MilterFactory = factory
         self._reader = Reader()
-        self._session = Session()
+        self._session = Session(body=factory.looks_at_body)
+        self._passed: tuple[Case, Verdict] | None = None
         self._timer: Any = None
         self._limit = 0.0  # the seconds that it runs
         self._judging = False
@@ -88,33 +91,45 @@ class MilterProtocol(Protocol):
             self._send(step.data)
         elif isinstance(step, End):
             self._close()
-        else:
+        elif isinstance(step, Question):
             self._judge(step.message)
+        else:
+            self._overrule()
         if self.factory.leaving:
             self.leave()
 
     def _judge(self, message: Message) -> None:
         judge, mta = self.factory.judge, self.factory.mta
         mode, began = judge.rules.mode, perf_counter()
-        self._judging = True
+        self._judging, self._passed = True, None
         if mode == "off":
-            judge.take_up(message, mta).addCallback(self._passed).addErrback(self._broken)
-            return
-        judged = judge.judge(message, mta)
-        judged.addCallback(self._judged, mode == "observe", began)
-        judged.addErrback(self._broken)
+            done = judge.take_up(message, mta).addCallback(self._unjudged)
+        else:
+            done = judge.judge(message, mta).addCallback(self._judged, mode == "observe", began)
+        done.addErrback(self._broken)
 
-    def _passed(self, _: None) -> None:
+    def _unjudged(self, _: None) -> None:
         """Nobody asked us to judge."""
         self._judging = False
         self._send(self._session.judged(CONTINUE).data)
         self._work()
 
+    def _overrule(self) -> None:
+        """The body of a message that has passed cannot pass."""
+        judge, began = self.factory.judge, perf_counter()
+        if self._passed is None or not self.factory.looks_at_body:
+            self._send(self._session.judged(CONTINUE).data)
+            return
+        self._judging = True
+        done = judge.overrule(*self._passed)
+        done.addCallback(self._judged, judge.rules.mode == "observe", began).addErrback(self._broken)
+
     def _judged(self, result: tuple[Case, Verdict], observed: bool, began: float) -> None:
         self._judging = False
         case, verdict = result
-        answer = self._session.judged(CONTINUE if observed else verdict.reply)
-        self._send(answer.data)
+        self._passed = result if verdict.outcome == "pass" else None
+        reply, edits = (CONTINUE, b"") if observed else (verdict.reply, verdict.edits)
+        self._send(self._session.judged(reply, edits).data)
         factory, ms = self.factory, 1000 * (perf_counter() - began)
         journal.write(factory.log, factory.counters, case, verdict, observed=observed, ms=ms)
         self._work()
@@ -193,44 +208,3 @@ class MilterProtocol(Protocol):
 
     def stopProducing(self) -> None:
         """The connection ends; see connectionLost."""
-
-
-class MilterFactory(Factory):
-    """What the connections of one listener share."""
-
-    noisy = False
-
-    def __init__(
-        self, judge: Judge, *, name: str, mta: str, reactor: Any, log: Any, counters: Counters
-    ) -> None:
-        self.judge = judge
-        self.name = name
-        self.mta = mta
-        self.reactor = reactor
-        self.log = log
-        self.counters = counters
-        self.leaving = False
-        self.connections: set[MilterProtocol] = set()
-        self._empty: Deferred[None] | None = None
-
-    def buildProtocol(self, addr: IAddress | None) -> Protocol:
-        """The protocol of one connection."""
-        return MilterProtocol(self)
-
-    def left(self, connection: MilterProtocol) -> None:
-        """A connection has ended."""
-        self.connections.discard(connection)
-        if self._empty is not None and not self.connections:
-            empty, self._empty = self._empty, None
-            empty.callback(None)
-
-    def drain(self) -> Deferred[None]:
-        """Let each connection end its message; fires when the last one has gone."""
-        self.leaving = True
-        if not self.connections:
-            return succeed(None)
-        self._empty = Deferred()
-        result = self._empty
-        for connection in tuple(self.connections):
-            connection.leave()
-        return result

@@ -18,11 +18,11 @@ from ledger.charges import Ledger
 from ledger.settings import open_ledger
 from milter import wire
 from milter.author import parse_mailbox
+from milter.connections import MilterFactory
 from milter.journal import Counters
 from milter.judge import Judge
 from milter.keys import Keys
 from milter.legacy import Legacy
-from milter.server import MilterFactory
 from milter.session import Answer, Session
 from milter.settings import Settings, SignSettings
 from milter.wire import Options, Packet

@@ -13,6 +13,7 @@ from enum import Enum
 
 from milter import wire
 from milter.header import Header
+from milter.lines import Lines
 from milter.wire import Options, Packet, Violation
 
 #: Steps that tell us nothing, and headers without a round trip each. MAIL is answered on purpose: Postfix
@@ -27,13 +28,16 @@ PROTOCOL = (
     | wire.NR_HDR
     | wire.HDR_LEADSPC
 )
+#: The same when the body is looked at: it comes without a round trip for each chunk.
+PROTOCOL_WITH_BODY = (PROTOCOL & ~wire.NOBODY) | wire.NR_BODY
 #: What we want to know at MAIL and with the headers. Postfix repeats the second list with each header: keep
 #: it short.
 SYMBOLS: Mapping[int, bytes] = {
+    wire.SYMBOLS_CONNECT: b"j",
     wire.SYMBOLS_MAIL: b"{auth_authen} {client_addr} {mail_addr}",
     wire.SYMBOLS_EOH: b"i {auth_authen} {client_addr}",
 }
-MACROS = frozenset((b"i", b"auth_authen", b"client_addr", b"mail_addr"))
+MACROS = frozenset((b"i", b"j", b"auth_authen", b"client_addr", b"mail_addr"))
 MACRO_MAX = 1024  # octets of one value: the longest is an address
 
 _DURING_CONNECTION = frozenset((wire.CONNECT, wire.HELO))
@@ -48,6 +52,7 @@ class Stage(Enum):
     HEADER = "in the header"
     JUDGING = "waiting for our verdict"
     JUDGED = "after the end of headers"
+    OVERRULING = "waiting for our verdict on the body"
 
 
 _ALWAYS = frozenset((wire.MACRO, wire.ABORT, wire.QUIT, wire.QUIT_NEW_CONNECTION))
@@ -60,6 +65,7 @@ LEGAL: Mapping[Stage, frozenset[bytes]] = {
     Stage.ENVELOPE: _ALWAYS | _ENVELOPE,
     Stage.HEADER: _ALWAYS | {wire.HEADER, wire.END_OF_HEADERS},
     Stage.JUDGING: frozenset(),
+    Stage.OVERRULING: frozenset(),
     Stage.JUDGED: _ALWAYS | {wire.BODY, wire.END_OF_MESSAGE, wire.MAIL},
 }
 
@@ -70,7 +76,9 @@ class Message:
 
     macros: dict[bytes, bytes] = field(default_factory=dict)
     header: Header = field(default_factory=Header)
+    body: Lines = field(default_factory=Lines)
     sender: bytes = b""
+    may_edit: bool = False  # whether the MTA lets us remove fields
 
     def macro(self, name: bytes) -> str:
         """A macro's value as text, ``""`` when it is absent; bytes that are no UTF-8 become surrogates."""
@@ -97,25 +105,36 @@ class Judge:
 
 
 @dataclass(frozen=True, slots=True)
+class Overrule:
+    """The body has a line that is too long, and the header was let through: hand another verdict to
+    `Session.judged`."""
+
+
+@dataclass(frozen=True, slots=True)
 class End:
     """The MTA says goodbye."""
 
 
-Step = Answer | Judge | End
+Step = Answer | Judge | Overrule | End
 _NOTHING = Answer()
 _CONTINUE = Answer(wire.CONTINUE)
 
 
 class Session:
-    """Feed it packets one by one; it says what to do. Raises Violation for what may not come now."""
+    """Feed it packets one by one; it says what to do. Raises Violation for what may not come now.
 
-    def __init__(self) -> None:
+    `body`: whether the MTA is asked for the body too, whose lines are then looked at.
+    """
+
+    def __init__(self, *, body: bool = False) -> None:
         self.stage = Stage.NEW
-        self._protocol = 0
+        self._wanted = PROTOCOL_WITH_BODY if body else PROTOCOL
+        self._looks_at_body = body
+        self._protocol = self._actions = 0
         self._connection: dict[bytes, bytes] = {}
         self._coming: dict[bytes, dict[bytes, bytes]] = {}
         self._message: Message | None = None
-        self._verdict = b""
+        self._verdict = self._edits = b""
 
     @property
     def is_idle(self) -> bool:
@@ -136,20 +155,25 @@ class Session:
             return self._leave(command)
         return self._step(command, packet.data)
 
-    def judged(self, reply: bytes) -> Answer:
-        """Our verdict, CONTINUE or an encoded refusal, goes out and holds to the end of this message."""
+    def judged(self, reply: bytes, edits: bytes = b"") -> Answer:
+        """Our verdict, CONTINUE or an encoded refusal, goes out and holds to the end of this message.
+
+        `edits` are encoded changes of the header, for which the MTA waits until the end of the message.
+        """
+        if self.stage is Stage.OVERRULING:
+            self._forget()
+            return Answer(reply)
         if self.stage is not Stage.JUDGING:
             raise RuntimeError("a verdict that nobody asked for")
-        self.stage, self._verdict = Stage.JUDGED, reply
+        self.stage, self._verdict, self._edits = Stage.JUDGED, reply, edits
         return Answer(reply)
 
     def _negotiate(self, offer: Options) -> bytes:
-        actions = offer.actions & wire.SETSYMLIST
-        self._protocol = offer.protocol & PROTOCOL
+        self._actions = offer.actions & (wire.SETSYMLIST | wire.CHGHDRS)
+        self._protocol = offer.protocol & self._wanted
         self.stage = Stage.OPEN
-        return wire.encode_options(
-            Options(min(offer.version, 6), actions, self._protocol), SYMBOLS if actions else {}
-        )
+        words = Options(min(offer.version, 6), self._actions, self._protocol)
+        return wire.encode_options(words, SYMBOLS if self._actions & wire.SETSYMLIST else {})
 
     def _learn(self, data: bytes) -> None:
         command, macros = wire.parse_macros(data)
@@ -171,7 +195,7 @@ class Session:
 
     def _forget(self) -> None:
         """No message is in hand any more, and nothing of the last one is left."""
-        self._message, self._verdict = None, b""
+        self._message, self._verdict, self._edits = None, b"", b""
         self._coming.clear()
         self.stage = Stage.OPEN
 
@@ -188,7 +212,8 @@ class Session:
     def _in_message(self, command: bytes, data: bytes) -> None:
         macros = self._coming.pop(command, {})
         if command == wire.MAIL or self._message is None:
-            self._message, self._verdict = Message(dict(self._connection)), b""
+            self._message = Message(dict(self._connection), may_edit=bool(self._actions & wire.CHGHDRS))
+            self._verdict = self._edits = b""
         self._message.macros.update(macros)
         if command == wire.MAIL:
             self._coming.clear()
@@ -197,12 +222,17 @@ class Session:
         elif command == wire.HEADER:
             self._message.header.add(*wire.parse_header(data))
             self.stage = Stage.HEADER
+        elif command == wire.BODY and self._looks_at_body:
+            self._message.body.feed(data)
 
     def _answer(self, command: bytes) -> Answer:
         """After a refusal every further step of the message gets it again: nothing may turn it into a yes."""
         return Answer(self._verdict) if command == wire.BODY and self._verdict else _CONTINUE
 
-    def _end(self) -> Answer:
-        verdict = self._verdict
+    def _end(self) -> Step:
+        if self._message and self._message.body.is_long and self._verdict == wire.CONTINUE:
+            self.stage = Stage.OVERRULING
+            return Overrule()
+        answer = Answer(self._edits + self._verdict)
         self._forget()
-        return Answer(verdict)
+        return answer

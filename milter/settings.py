@@ -37,6 +37,17 @@ class AuthorSettings:
         default="allow",
         metadata={"help": "`strict` refuses names that hold an @ or invisible letters, also encoded ones"},
     )
+    long_lines: Literal["refuse", "pass"] = field(
+        default="refuse",
+        metadata={
+            "help": "lines over 998 octets, which Postfix folds after they are signed; with"
+            " `force_mime_input_conversion` (Postfix 3.9 and later) there are none"
+        },
+    )
+    authserv_ids: tuple[str, ...] = field(
+        default=(),
+        metadata={"help": "further names under which Authentication-Results are written here"},
+    )
     missing_key: Literal["temporary", "permanent"] = field(
         default="temporary", metadata={"help": "how a message is refused for whose From domain no key signs"}
     )
@@ -93,6 +104,8 @@ class Settings:
             mode=author.mode,
             owned_sender=author.sender == "owned",
             resent=author.resent == "allow",
+            long_lines=author.long_lines == "pass",
+            names=frozenset(name.lower() for name in (self.mta, *author.authserv_ids)),
             strict_names=author.display_name == "strict",
             missing_key_is_temporary=author.missing_key == "temporary",
             by_record=self.policy.charge == "data",

@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from ipaddress import ip_address
 
-from directory.identity import BadLogin, Certificate, Login, Network, Principal, Question, normal_login
+from directory.identity import BadLogin, Certificate, Login, Network, Principal, Question, parse_login
 from ledger.charges import Submission
 from milter.session import Message
 
@@ -27,11 +27,12 @@ class Nobody(Exception):
 @dataclass(frozen=True, slots=True)
 class Claim:
     """What the macros say. `login` is in normal form, None for one that cannot be a login, ``""`` for no
-    login."""
+    login; `credential` names the app password that narrows it."""
 
     queue_id: str
     login: str | None
     client_address: str
+    credential: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +50,15 @@ def claim(message: Message) -> Claim:
     """What the macros of `message` say."""
     named = message.macro(b"auth_authen")
     try:
-        login = normal_login(named) if named else ""
+        found = parse_login(named) if named else None
     except BadLogin:
-        login = None
+        found = Login("")
+    login = found.name or None if found else ""
     queue_id = message.macro(b"i")
     if not _QUEUE_ID.fullmatch(queue_id):
         queue_id = ""
-    return Claim(queue_id, login, _address(message.macro(b"client_addr")))
+    credential = found.credential if found else ""
+    return Claim(queue_id, login, _address(message.macro(b"client_addr")), credential)
 
 
 def _address(text: str) -> str:
@@ -79,7 +82,7 @@ def by_record(claimed: Claim, record: Submission | None) -> Inquiry:
         raise Doubt("there is no submission record: is policyd asked at DATA?")
     kind, _, name = record.principal.partition(":")
     if kind == "login" and name and claimed.login == name:
-        return Inquiry(Login(name), record.principal)
+        return Inquiry(Login(name, claimed.credential), record.principal)
     if kind == "certificate" and name and claimed.login == "":
         return Inquiry(Certificate((name,)), record.principal)
     if kind == "network" and claimed.client_address and claimed.login == "":
@@ -92,7 +95,7 @@ def by_macros(claimed: Claim) -> Inquiry:
     if claimed.login is None:
         raise Doubt("{auth_authen} is no login")
     if claimed.login:
-        return Inquiry(Login(claimed.login))
+        return Inquiry(Login(claimed.login, claimed.credential))
     if claimed.client_address:
         return Inquiry(Network(claimed.client_address))
     raise Nobody

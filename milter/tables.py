@@ -28,6 +28,11 @@ class Tables:
     keys: Mapping[str, str]
     lines: tuple[tuple[re.Pattern[str], str], ...]
 
+    @property
+    def domains(self) -> frozenset[str]:
+        """Every domain that a key signs for, as far as the KeyTable names it."""
+        return frozenset(self.keys.values()) - {OF_THE_AUTHOR}
+
     def signing_domain(self, author: str) -> str | None:
         """The d= that a message From `author` (as it is written there) gets, None if it stays unsigned.
 

@@ -30,7 +30,7 @@ COMMANDS = frozenset((NEGOTIATE, MACRO, CONNECT, HELO, MAIL, RCPT, DATA, UNKNOWN
 VERSIONS = (2, 3, 4, 6)  # what Postfix's milter_protocol can be; 5 was never released
 
 # action bits
-SETSYMLIST = 1 << 8
+CHGHDRS, SETSYMLIST = 1 << 4, 1 << 8
 # protocol bits: steps that need not be sent …
 NOCONNECT, NOHELO, NOMAIL, NORCPT, NOBODY, NOHDRS, NOEOH = (1 << bit for bit in range(7))
 NOUNKNOWN, NODATA = 1 << 8, 1 << 9
@@ -55,7 +55,7 @@ UNANSWERED = {
 SILENT = frozenset((MACRO, ABORT, QUIT, QUIT_NEW_CONNECTION))
 
 # stages of a symbol list (libmilter's SMFIM_*)
-SYMBOLS_MAIL, SYMBOLS_EOH = 2, 6
+SYMBOLS_CONNECT, SYMBOLS_MAIL, SYMBOLS_EOH = 0, 2, 6
 
 _LENGTH = struct.Struct("!I")
 _WORDS = struct.Struct("!III")
@@ -182,6 +182,12 @@ def encode_options(options: Options, symbols: Mapping[int, bytes]) -> bytes:
 
 
 CONTINUE = encode(Packet(b"c"))
+
+
+def encode_removal(name: bytes, index: int) -> bytes:
+    """Remove the field `name` that is number `index` (from 1) of that name; at end of message only."""
+    return encode(Packet(b"m", _LENGTH.pack(index) + name + b"\0\0"))
+
 
 _REPLY = re.compile(
     rb"(?:4[0-9]{2} 4|5[0-9]{2} 5)\.[0-9]{1,3}\.[0-9]{1,3} [\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?"

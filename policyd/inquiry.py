@@ -14,11 +14,10 @@ from directory.identity import (
     LOGIN_MAX,
     BadLogin,
     Certificate,
-    Login,
     Network,
     Question,
     normal_fingerprint,
-    normal_login,
+    parse_login,
 )
 from policyd.facts import Context, Inquiry, State
 from policyd.wire import Request
@@ -49,7 +48,7 @@ def plan(request: Request, context: Context, connection: int = 0) -> Inquiry:
 def _questions(request: Request) -> tuple[Question, ...]:
     """The login alone when there is one: an unknown login must not turn into a listed host."""
     if request.sasl_username:
-        return _login(request.sasl_username) if len(request.sasl_username) <= LOGIN_MAX else ()
+        return _login(request.sasl_username) if len(request.sasl_username) <= 2 * LOGIN_MAX else ()
     found: list[Question] = []
     presented = fingerprints(request)
     if presented:
@@ -62,7 +61,7 @@ def _questions(request: Request) -> tuple[Question, ...]:
 @lru_cache(maxsize=1024)
 def _login(sasl_username: str) -> tuple[Question, ...]:
     try:
-        return (Login(normal_login(sasl_username)),)
+        return (parse_login(sasl_username),)
     except BadLogin:
         return ()
 

@@ -21,6 +21,7 @@ from ledger.charges import Admitted, ChargeId, Ledger, Refused
 from policyd.facts import AWAY, Away, Charge, Context, Facts, Inquiry, Rules, Verdict
 from policyd.inquiry import plan
 from policyd.memory import Reservations, Standings, Transactions
+from policyd.narrowing import look_up
 from policyd.restrictions import conclude, decide
 from policyd.settlements import Settlements, ask
 from policyd.spending import Outcome
@@ -127,7 +128,7 @@ class Judge:
     def _who(self, questions: tuple[Question, ...]) -> Found | Awaitable[Found]:
         for asked, question in enumerate(questions, 1):
             try:
-                found = self.directory.look_up(question)
+                found = look_up(question, self.directory, self._ledger, self.rules.addresses, self._clock)
             except DirectoryUnavailable:
                 return AWAY
             if isinstance(found, Principal):

@@ -41,6 +41,13 @@ class Request:
     exchange: Exchange | None = field(default=None, repr=False)
     is_asked: bool = False
     waits_since: float = 0.0
+    asked_at: float = 0.0
+    memory: str = ""
+    steps: dict[str, float] = field(default_factory=dict)
+
+    def note(self, step: str, seconds: float) -> None:
+        """What a step of the judgement took, for the log."""
+        self.steps[step] = self.steps.get(step, 0.0) + seconds
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from twisted.python.failure import Failure
 from directory.identity import Unavailable
 from saslauthd.answers import Request
 from saslauthd.mechanisms import MECHANISMS
+from saslauthd.sentry import Guarded
 from sidecar.log import Log
 from sidecar.metrics import Metrics
 
@@ -23,13 +24,24 @@ _LEVELS: dict[str, Literal["info", "notice", "warning"]] = {
     "unavailable": "warning",
 }
 
+#: The classes that a metric tells apart; the log has every reason.
+REASONS = frozenset(
+    {
+        *("unknown_login", "wrong_password", "locked", "expired", "disabled", "not_in_group", "blocked"),
+        *("password_expired", "must_change_password", "not_permitted", "network_refused", "guarded"),
+        *("app_password_only", "unavailable", "deadline", "fault", "no_tls", "bad_login"),
+    }
+)
+
 
 class Reports:
     """Writes outcomes to a log and counts them."""
 
     def __init__(self, log: Log, metrics: Metrics) -> None:
         self._log = log
-        self._outcomes = metrics.counter("auth_outcomes", "Answers to AUTH", "result", "mechanism")
+        self._outcomes = metrics.counter("auth_outcomes", "Answers to AUTH", "result", "mechanism", "tls")
+        self._reasons = metrics.counter("auth_reasons", "Why AUTH did not succeed", "reason")
+        self._steps = metrics.counter("auth_step_seconds", "Time of each step of a verification", "step")
         self._dropped = metrics.counter("auth_dropped", "Connections that we gave up", "why")
 
     def outcome(
@@ -46,10 +58,20 @@ class Reports:
             secured="yes" if request.secured else "no",
             service=request.service[:64],
             rip=request.rip[:64],
+            memory=request.memory,
             elapsed_ms=round(1000 * (now - request.began)),
+            **{f"{step}_ms": round(1000 * seconds) for step, seconds in request.steps.items()},
             **more,
         )
-        self._outcomes.count(result, request.mechanism if request.mechanism in MECHANISMS else "other")
+        self._outcomes.count(
+            result,
+            request.mechanism if request.mechanism in MECHANISMS else "other",
+            "yes" if request.secured else "no",
+        )
+        if result != "ok":
+            self._reasons.count(reason if reason in REASONS else "other")
+        for step, seconds in request.steps.items():
+            self._steps.count(step, by=seconds)
 
     def dropped(self, event: str, why: str, connection: int) -> None:
         """A connection that we end because of what its peer does."""
@@ -60,6 +82,8 @@ class Reports:
 def blame(failure: Failure) -> tuple[str, str]:
     """Why nothing can be known, and a private detail."""
     wrong = failure.value
+    if isinstance(wrong, Guarded):
+        return "guarded", str(wrong)
     if isinstance(wrong, Unavailable):
         return "unavailable", str(wrong)
     if isinstance(wrong, TimeoutError):

@@ -28,8 +28,8 @@ DEADLINE = 7.0  # seconds for a verdict; Postfix waits 10 for all of it
 HALF_LINE_MAX = 10.0  # seconds between the first octet of a line and its end
 LINGER = 5.0  # seconds for a peer to take our last words
 
-#: Gives the outcome for credentials, or fails with Unavailable.
-Judge = Callable[[Credentials], Coroutine[Any, Any, Verified | Refused]]
+#: Gives the outcome for the credentials of a request, or fails with Unavailable.
+Judge = Callable[[Credentials, Request], Coroutine[Any, Any, Verified | Refused]]
 
 
 class AuthFactory(Factory):
@@ -151,8 +151,8 @@ class AuthProtocol(Protocol):
                 self._answer(event)
 
     def _ask(self, request: Request, credentials: Credentials) -> None:
-        login = credentials.login
-        verdict: Deferred[Any] = ensureDeferred(self.factory.judge(credentials))
+        login, request.asked_at = credentials.login, self.factory.reactor.seconds()
+        verdict: Deferred[Any] = ensureDeferred(self.factory.judge(credentials, request))
         self._running[request] = verdict
         verdict.addTimeout(DEADLINE, self.factory.reactor)
         verdict.addBoth(self._forget, request)

@@ -6,27 +6,26 @@ how a directory or a ledger finds its answers.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList, ensureDeferred
 
-from directory.identity import (
-    Credentials,
-    Denied,
-    Directory,
-    Login,
-    Principal,
-    Unavailable,
-    Verified,
-)
+from directory.identity import Credentials, Directory, Verified
 from directory.settings import open_directory
 from ledger.blocks import Block, Blocklist
 from ledger.charges import Ledger
 from ledger.settings import open_ledger
+from saslauthd.answers import Request
+from saslauthd.app_passwords import AppPasswords
+from saslauthd.flushes import Flushes
+from saslauthd.judge import Judge
 from saslauthd.mechanisms import MECHANISMS, Refused
+from saslauthd.recollection import Recollection
 from saslauthd.reports import Reports
+from saslauthd.sentry import Sentry
 from saslauthd.server import AuthFactory, AuthProtocol
 from saslauthd.session import Rules, Session
 from saslauthd.settings import Settings
@@ -62,7 +61,6 @@ class AuthService:
         self._load = load
         self._log = log
         self._clock = clock
-        self._blocks: Blocklist | None = None
         self._grace: Any = None
         self._waiting: list[Deferred[None]] = []
         self._factories: list[AuthFactory] = []
@@ -87,6 +85,17 @@ class AuthService:
             log=log,
         )
         self._reports = Reports(log, metrics)
+        self._sentry = Sentry(settings.auth.guard.rules, self._ledger, reactor=reactor, log=log, clock=clock)
+        self._judge = Judge(
+            self._directory,
+            self._sentry,
+            Recollection(os.urandom(32)),
+            AppPasswords(self._ledger, clock),
+            reactor=reactor,
+            clock=clock,
+        )
+        self._flushes = Flushes(self._ledger, self._judge.recollection, self._sentry, log)
+        self._apply(settings)
         metrics.gauge(
             "auth_requests",
             "Requests that wait for a verdict",
@@ -116,10 +125,18 @@ class AuthService:
         old, self._settings = self._settings, settings
         self._directories.want(settings.directory)
         self._ledgers.want(settings.ledger)
-        for factory in self._factories:
-            factory.rules = settings.rules
+        self._apply(settings)
         restart = [name for name in ("listen", "log") if getattr(settings, name) != getattr(old, name)]
         self._log.notice("settings", digest=digest(settings), needs_restart=",".join(restart))
+
+    def _apply(self, settings: Settings) -> None:
+        auth, judge = settings.auth, self._judge
+        self._sentry.rules = auth.guard.rules
+        judge.admissions = auth.admissions
+        judge.recollection.wrong_for = auth.cache.failures
+        judge.recollection.right_for = auth.cache.successes
+        for factory in self._factories:
+            factory.rules = settings.rules
 
     def drain(self) -> Deferred[None]:
         """Answer what is in flight, close every connection, then let go of the stores."""
@@ -138,48 +155,20 @@ class AuthService:
         words = [f"{name}={state}" for name, state in blame.items() if state != "ok"]
         return " ".join(["degraded", *words]) if words else "ok"
 
-    async def judge(self, credentials: Credentials) -> Verified | Refused:
-        """The outcome for credentials: the directory's, unless a block of extent ``login`` stands.
-
-        The block is looked at last, so that who is blocked cannot be learned without the password. Raises
-        Unavailable, also while the blocks have never been read.
-        """
-        if self._blocks is None and self._grace is not None:
+    async def judge(self, credentials: Credentials, request: Request) -> Verified | Refused:
+        """The outcome for credentials; right after the start it waits for the blocks. Raises Unavailable."""
+        if self._judge.blocks is None and self._grace is not None:
             waiting: Deferred[None] = Deferred()
             self._waiting.append(waiting)
             await waiting
-        self._known_blocks()
-        outcome = await self._directory.verify(credentials)
-        if isinstance(outcome, Denied):
-            return Refused(outcome.reason, credentials.login)
-        if not isinstance(outcome, Verified):
-            raise TypeError("a directory says Verified or Denied")
-        subjects = [f"login:{outcome.login}", f"login:{credentials.login}", "relay"]
-        if self._known_blocks().has("domain", "login"):
-            subjects.append(f"domain:{await self._domain_of(outcome.login)}")
-        if self._known_blocks().find(subjects, self._clock(), extents=("login",)):
-            return Refused("blocked", outcome.login)
-        return outcome
-
-    async def _domain_of(self, login: str) -> str:
-        """The domain that policyd would know this login by, ``""`` if it has none. Raises Unavailable."""
-        found = self._directory.look_up(Login(login))
-        if found is not None and not isinstance(found, Principal):
-            found = await found
-        if found is None:
-            raise Unavailable("verified and not listed: the directory is changing")
-        return found.domain
-
-    def _known_blocks(self) -> Blocklist:
-        if self._blocks is None:
-            raise Unavailable("the ledger's blocks have not been read yet")
-        return self._blocks
+        return await self._judge.judge(credentials, request)
 
     def _follow(self, ledger: Ledger) -> None:
         def changed(generation: int, blocks: tuple[Block, ...]) -> None:
             if ledger is self._ledger:
-                self._blocks = Blocklist(blocks)
+                self._judge.blocks = Blocklist(blocks)
                 self._release()
+                self._flushes.look()
 
         ledger.watch(changed)
 
@@ -193,17 +182,20 @@ class AuthService:
             one.callback(None)
 
     def _take_directory(self, directory: Directory) -> None:
-        self._directory = directory
+        self._directory = self._judge.directory = directory
+        self._judge.recollection.clear()
 
     def _take_ledger(self, ledger: Ledger) -> None:
         """The blocks that are known hold until the new ledger has told its own."""
-        self._ledger = ledger
+        self._ledger = self._sentry.ledger = self._flushes.ledger = ledger
+        self._judge.app_passwords = AppPasswords(ledger, self._clock)
         self._follow(ledger)
 
     async def _drain(self) -> None:
         self._directories.stop()
         self._ledgers.stop()
         self._release()
+        self._judge.wake()
         await DeferredList([connection.drain() for connection in self._connections()])
         self._directory.stop()
         await self._ledger.stop()

@@ -163,8 +163,9 @@ class Session:
                 return self._refuse(request, step)
 
     def _refuse(self, request: Request, refused: Refused) -> Answer:
+        answer = refuse(request, refused)  # one that cannot go out leaves the request for `give_up`
         self._outstanding.pop(request.id, None)
-        return refuse(request, refused)
+        return answer
 
     def _expire(self, now: float) -> None:
         """Forget the exchanges that the client left; a late CONT is told so."""

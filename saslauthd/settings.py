@@ -5,18 +5,132 @@ Knows names, defaults and which combinations are wrong. Must not know how anythi
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from directory.identity import normal_login
+from directory.roll import parse_network
 from directory.settings import DirectorySettings
 from ledger.settings import LedgerSettings
+from saslauthd import guard
+from saslauthd.admissions import Admissions
 from saslauthd.session import Rules
 from sidecar.listen import Listen
 from sidecar.log import LogSettings
-from sidecar.settings import host_name, load
+from sidecar.settings import duration, host_name, load
 
 FOREIGN = frozenset({"policy", "plans", "author", "sign"})
+
+
+def _network(text: str) -> str:
+    return str(parse_network(text))
+
+
+def _window(text: str) -> float:
+    seconds = duration(text)
+    if not 0 < seconds <= 30 * 86400:
+        raise ValueError("must be more than nothing, and 30 days at most")
+    return seconds
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 1_000_000:
+        raise ValueError(f"{text!r} is no number from 1 to 1000000")
+    return int(text)
+
+
+def _up_to(most: float) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        seconds = duration(text)
+        if seconds > most:
+            raise ValueError(f"is {most:g} s at most")
+        return seconds
+
+    return parse
+
+
+@dataclass(frozen=True, slots=True)
+class GuardSettings:
+    """The section `auth.guard`. Failures are different credentials that were wrong within `window`."""
+
+    pair: int = field(
+        default=10, metadata={"parse": _count, "help": "failures of a login from one network before 454"}
+    )
+    network: int = field(
+        default=30, metadata={"parse": _count, "help": "failures from one network before 454"}
+    )
+    login: int = field(
+        default=300, metadata={"parse": _count, "help": "failures of a login from everywhere before 454"}
+    )
+    window: float = field(default=900.0, metadata={"parse": _window, "help": "for how long a failure counts"})
+    binds: int = field(
+        default=4,
+        metadata={
+            "parse": _count,
+            "help": "wrong passwords of a login that reach the directory within binds_window; one less than"
+            " the directory locks at. A fifth is kept for networks where the login succeeded lately",
+        },
+    )
+    binds_window: float = field(
+        default=900.0,
+        metadata={
+            "parse": _up_to(30 * 86400.0),
+            "help": "at least as long as the directory counts a failure; 0 s when it counts until a success",
+        },
+    )
+    known: float = field(
+        default=30 * 86400.0,
+        metadata={"parse": _window, "help": "how long a network counts as known after a success"},
+    )
+    ipv4: int = field(default=32, metadata={"help": "bits of an IPv4 address that make a network"})
+    ipv6: int = field(default=64, metadata={"help": "bits of an IPv6 address that make a network"})
+    floor: float = field(
+        default=0.25,
+        metadata={
+            "parse": _up_to(2.0),
+            "help": "every refusal takes a multiple of this, so that it tells nothing",
+        },
+    )
+    delay: float = field(
+        default=4.0, metadata={"parse": _up_to(5.0), "help": "how long a refusal is put off at most"}
+    )
+
+    def __post_init__(self) -> None:
+        if self.binds < 2:
+            raise ValueError("binds is at least 2: one for everybody and one for known networks")
+        if not (8 <= self.ipv4 <= 32 and 16 <= self.ipv6 <= 128):
+            raise ValueError("ipv4 is 8 to 32 and ipv6 is 16 to 128")
+
+    @property
+    def rules(self) -> guard.Rules:
+        """What the guard judges by."""
+        return guard.Rules(**{name: getattr(self, name) for name in self.__slots__})
+
+
+@dataclass(frozen=True, slots=True)
+class AuthCacheSettings:
+    """The section `auth.cache`: how long this process remembers a credential."""
+
+    failures: float = field(
+        default=30.0, metadata={"parse": _up_to(60.0), "help": "a wrong credential; 0 s: not at all"}
+    )
+    successes: float = field(
+        default=0.0,
+        metadata={
+            "parse": _up_to(120.0),
+            "help": "a right one, 120 s at most; 0 s: the directory is asked anew",
+        },
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class AppPasswordOnly:
+    """The section `auth.app_password_only`: who must use an app password."""
+
+    logins: tuple[str, ...] = field(default=(), metadata={"parse": normal_login, "help": "logins"})
+    plans: tuple[str, ...] = field(default=(), metadata={"help": "plans, all of whose logins must"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +143,23 @@ class AuthSettings:
     require_tls: bool = field(
         default=True, metadata={"help": "refuse who is not on TLS, before the directory is asked"}
     )
+
+    guard: GuardSettings = field(default_factory=GuardSettings)
+    cache: AuthCacheSettings = field(default_factory=AuthCacheSettings)
+    networks: dict[str, tuple[str, ...]] = field(
+        default_factory=dict,
+        metadata={
+            "parse": _network,
+            "help": "by plan: where its logins may come from; an entry's own networks count before them",
+        },
+    )
+    app_password_only: AppPasswordOnly = field(default_factory=AppPasswordOnly)
+
+    @property
+    def admissions(self) -> Admissions:
+        """Who may come in with what and from where."""
+        only = self.app_password_only
+        return Admissions(self.networks, frozenset(only.logins), frozenset(only.plans))
 
     def __post_init__(self) -> None:
         if not self.mechanisms:

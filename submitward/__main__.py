@@ -28,6 +28,7 @@ COMMANDS = {
     "observe": "submitward.observe",
     "auth": "submitward.auth",
     "owns": "submitward.owns",
+    "app-password": "submitward.app_password",
 }
 
 EXITS = "exit status: 0 yes or done, 1 no or refused, 2 usage or settings, 75 unavailable, try again"

@@ -24,8 +24,9 @@ from directory.servers import Server
 from directory.settings import load_directory_settings, read_directory
 from directory.troubles import Puzzling
 from sidecar.settings import SettingsError
+from submitward import auth_ask, auth_flush
 
-HELP = "try a login against the directory, step by step"
+HELP = "try a login against the directory, step by step; ask an auth socket; have a login forgotten"
 YES, NO, USAGE, UNAVAILABLE = 0, 1, 2, 75
 
 
@@ -45,13 +46,17 @@ class Step:
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("what", choices=["test"])
+    parser.add_argument("what", choices=["test", "ask", "flush"])
     parser.add_argument("login")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
+    auth_ask.arguments(parser)
+    auth_flush.arguments(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     """0 the password is right, 1 it is not or the login may not, 2 settings, 75 it cannot be known now."""
+    if options.what == "ask":
+        return auth_ask.ask(options, _password())
     try:
         settings = load_directory_settings(options.settings)
     except SettingsError as wrong:
@@ -60,8 +65,10 @@ def run(options: argparse.Namespace) -> int:
     try:
         login = normal_login(options.login)
     except BadLogin as wrong:
-        print(f"submitward auth test: {wrong}", file=sys.stderr)
+        print(f"submitward auth {options.what}: {wrong}", file=sys.stderr)
         return USAGE
+    if options.what == "flush":
+        return auth_flush.flush(options, login)
     password = _password()
     if settings.kind == "ldap":
         steps = tuple(_walk(settings.ldap, settings.reading, login, password))

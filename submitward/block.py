@@ -67,7 +67,7 @@ def missing(settings: Settings, subject: str) -> str:
         return ""
     try:
         return unlisted(read(settings, subject), subject)
-    except SettingsError as wrong:
+    except (SettingsError, Refused) as wrong:
         return f"whether the directory lists {subject} cannot be known: {wrong}"
 
 

@@ -22,6 +22,7 @@ from ledger.settings import open_ledger
 from policyd.deadline import within
 from policyd.facts import AWAY, Away, Facts, Finding, Inquiry, Mode, Verdict
 from policyd.inquiry import plan
+from policyd.narrowing import look_up
 from policyd.restrictions import conclude, decide, nobody_on_mx, review
 from policyd.settings import Settings
 from policyd.settlements import ask
@@ -91,7 +92,7 @@ async def _gather(
 ) -> Explanation:
     listener = next(iter(settings.listen.policy), Listener("unix:/"))
     rules, inquiry = settings.rules, plan(request, listener.context)
-    principal = await _who(directory, inquiry)
+    principal = await _who(settings, directory, ledger, inquiry, now)
     standings = await _standings(settings, principal, ledger)
     known = await ask(ledger.blocks()) if ledger is not None else AWAY
     facts = Facts(
@@ -116,10 +117,15 @@ async def _gather(
     return Explanation(request, principal, normal, grant, known is not AWAY, judged, standings, verdict)
 
 
-async def _who(directory: Directory, inquiry: Inquiry) -> Principal | Away | None:
+async def _who(
+    settings: Settings, directory: Directory, ledger: Ledger | None, inquiry: Inquiry, now: float
+) -> Principal | Away | None:
     for question in inquiry.questions:
         try:
-            found = directory.look_up(question)
+            if ledger is None:
+                found = directory.look_up(question)
+            else:
+                found = look_up(question, directory, ledger, settings.rules.addresses, lambda: now)
             if found is not None and not isinstance(found, Principal):
                 found = await found
         except (Unavailable, CancelledError):

@@ -16,21 +16,21 @@ FLOORS = {
         0: "wire",
         1: "case facts inquiry memory replies restrictions spending",
         2: "journal settings",
-        3: "deadline judge server service settlements",
+        3: "deadline judge narrowing server service settlements",
         4: "__main__",
     },
     "saslauthd": {
         0: "wire",
-        1: "answers mechanisms session",
+        1: "admissions answers guard mechanisms recollection session",
         2: "settings",
-        3: "reports server service",
+        3: "app_passwords flushes judge reports sentry server service sharing",
         4: "__main__",
     },
     "milter": {
         0: "wire",
-        1: "author header judgement replies session submitter tables",
+        1: "author claims header judgement lines replies session submitter tables",
         2: "keys settings",
-        3: "journal judge legacy refunds server service",
+        3: "connections journal judge legacy refunds server service",
         4: "__main__",
     },
     "directory": {
@@ -40,9 +40,10 @@ FLOORS = {
         " nodes once passwords searches servers sessions settings",
     },
     "ledger": {
-        1: "blocks charges counters limits model rows script tombstones",
-        2: "book bookfile clerk clock copies desk fallback redis register runner schema settings shared"
-        " sqlite tally transaction",
+        1: "app_passwords auth_script blocks charges counters limits marks model model_auth rows script"
+        " tombstones",
+        2: "app_password_rows book bookfile clerk clock copies desk fallback mark_rows redis register runner"
+        " schema settings shared shared_auth sqlite tally transaction",
     },
     "sidecar": {
         2: "binding daemon document ending endpoints exchange gate host inheritance lines listen log metrics"
@@ -96,6 +97,8 @@ IMPURE = {
 }
 IMPURE_CALLS = {"open", "print", "input", "breakpoint"}
 CLOCKS = {"now", "utcnow", "today"}
+#: The reference ledger has the verbs of a ledger, which are awaited.
+MAY_WAIT = {"ledger.model", "ledger.model_auth"}
 
 #: Each of these is named by one module only, so that it can be replaced.
 ONE_PLACE = {
@@ -181,7 +184,7 @@ def test_words_and_judgement_are_pure(module):
             impure = isinstance(node.func, ast.Name) and name in IMPURE_CALLS
             clock = isinstance(node.func, ast.Attribute) and name in CLOCKS
             assert not impure and not clock, f"{module}:{node.lineno} calls {name}"
-        assert not isinstance(node, ast.Await | ast.AsyncFunctionDef) or module == "ledger.model", (
+        assert not isinstance(node, ast.Await | ast.AsyncFunctionDef) or module in MAY_WAIT, (
             f"{module}:{node.lineno} waits"
         )
 

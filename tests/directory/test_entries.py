@@ -10,7 +10,7 @@ from directory.address import Rules
 from directory.drafts import Reading
 from directory.entries import read
 from directory.identity import Certificate, Login, Network
-from directory.ownership import owns
+from directory.ownership import owns, owns_author
 from sidecar.settings import SettingsError
 
 HASH = "$argon2id$v=19$m=8,t=1,p=1$c29tZXNhbHRzb21lc2FsdA$RdescudvJCsgt3ub+b+dWRWJTmaaJObGRdescudvJCs"
@@ -182,7 +182,8 @@ MISTAKES = [
         "logins:\n  alice:\n    mailbox: [a@b]\n",
         [
             "directory.yaml:3:5: logins.alice.mailbox: unknown key; did you mean 'mailboxes'?; allowed: "
-            "password, mailboxes, aliases, shared, domains, plan, null_sender, disabled, terms_accepted"
+            "password, mailboxes, aliases, shared, domains, author, plan, null_sender, disabled, "
+            "terms_accepted"
         ],
     ),
     (
@@ -400,3 +401,58 @@ def test_any_text_is_a_roll_or_mistakes(text):
         read(text, "directory.yaml", READING)
     except SettingsError as wrong:
         assert wrong.problems
+
+
+AUTHORS = """
+logins:
+  wide:
+    mailboxes: [wide@example.org]
+    author: {also: [news@example.com], domains: [lists.example.org]}
+  narrow:
+    mailboxes: [narrow@example.org]
+    domains: {example.com: any}
+    author: {only: [narrow@example.org]}
+  silent:
+    mailboxes: [silent@example.org]
+    author: {only: []}
+networks:
+  host:
+    network: 127.0.0.2
+    author: {only: [app@example.org], domains: [app.example.org]}
+"""
+
+
+@pytest.mark.parametrize(
+    ("who", "address", "envelope", "author"),
+    [
+        (Login("wide"), "wide@example.org", True, True),
+        (Login("wide"), "wide@example.net", True, True),
+        (Login("wide"), "news@example.com", False, True),
+        (Login("wide"), "anything@lists.example.org", False, True),
+        (Login("wide"), "anything@sub.lists.example.org", False, False),
+        (Login("wide"), "bob@example.org", False, False),
+        (Login("narrow"), "narrow@example.org", True, True),
+        (Login("narrow"), "narrow@example.net", True, False),
+        (Login("narrow"), "x@example.com", True, False),
+        (Login("silent"), "silent@example.org", True, False),
+        (Network("127.0.0.2"), "app@example.org", False, True),
+        (Network("127.0.0.2"), "x@app.example.org", False, True),
+        (Network("127.0.0.2"), "", False, False),
+    ],
+)
+def test_an_entry_may_say_more_or_less_for_the_author_than_for_the_envelope(who, address, envelope, author):
+    principal = roll(AUTHORS).look_up(who)
+    assert bool(owns(principal, address, Rules())) is envelope
+    assert bool(owns_author(principal, address, Rules())) is author
+
+
+def test_what_is_wrong_with_an_author_stands_at_its_place():
+    text = """
+        logins:
+          a:
+            author: {only: [nobody, "*@example.org"], alsó: [x@example.org], domains: ["a b"]}
+    """
+    found = problems(text)
+    assert [problem.split(":")[1] for problem in found] == ["4"] * 4
+    assert "unknown key" in "".join(found)
+    assert "logins.a.author.only" in "".join(found)

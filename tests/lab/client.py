@@ -130,14 +130,19 @@ class Session:
         recipients: Sequence[str],
         message: bytes,
         before: Mapping[str, Callable[[], object]] | None = None,
+        options: str = "",
     ) -> Reply:
         """One transaction: the reply at its end, or the first refusal, after which RSET is said.
 
+        `options` follow the sender in MAIL (``SMTPUTF8``).
         `before` names what is to happen just before a command (``MAIL``, ``RCPT``, ``DATA``) or the final dot
         (``.``).
         """
         hooks = before or {}
-        steps = [("MAIL", f"FROM:<{sender}>"), *(("RCPT", f"TO:<{recipient}>") for recipient in recipients)]
+        steps = [
+            ("MAIL", f"FROM:<{sender}> {options}".rstrip()),
+            *(("RCPT", f"TO:<{recipient}>") for recipient in recipients),
+        ]
         for verb, arguments in [*steps, ("DATA", "")]:
             hooks.get(verb, _nothing)()
             reply = self.command(verb, arguments)

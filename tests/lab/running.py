@@ -59,6 +59,10 @@ class Running:
         path = self.places.socket("opendkim")
         wait_for("OpenDKIM listens", lambda: connects(path), child=child)
 
+    def stop_opendkim(self) -> None:
+        """End it, if it still runs."""
+        self._stop("opendkim")
+
     def start_slapd(self, command: list[str], port: int) -> None:
         """Returns when it listens."""
         child = self._child("slapd", command)

@@ -200,8 +200,9 @@ def free_port():
 class Slapd:
     """One slapd in `home`; `certificate` is the label of what the authority issued, "" for no TLS at all."""
 
-    def __init__(self, home: Path, authority, *, certificate="good", start_tls=True):
+    def __init__(self, home: Path, authority, *, certificate="good", stats=False):
         self.home = home
+        self.stats = home / "stats" if stats else None  # where it says what it is asked
         self.authority = authority
         self.port, self.tls_port = free_port(), free_port()
         self.ldapi = f"ldapi://{str(home / 'ldapi').replace('/', '%2F')}"
@@ -236,12 +237,13 @@ class Slapd:
 
     def start(self):
         urls = [self.url, self.ldapi, *([self.tls_url] if self.certificate else [])]
-        self._process = subprocess.Popen(
-            ["slapd", "-f", self.conf, "-h", " ".join(urls), "-d", "0"],
-            env={**os.environ, "PATH": PATH},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+        with open(self.stats or os.devnull, "ab") as said:
+            self._process = subprocess.Popen(
+                ["slapd", "-f", self.conf, "-h", " ".join(urls), "-d", "256" if self.stats else "0"],
+                env={**os.environ, "PATH": PATH},
+                stdout=subprocess.DEVNULL,
+                stderr=said,
+            )
         until = time.monotonic() + 20
         while True:
             try:
@@ -262,6 +264,11 @@ class Slapd:
     def modify(self, dn, *lines):
         self.change("ldapmodify", "\n".join([f"dn: {dn}", "changetype: modify", *lines, ""]))
 
+    def operational(self, dn):
+        """What slapd itself keeps with an entry, as LDIF."""
+        asked = ("ldapsearch", "-LLL", "-H", self.ldapi, "-x", "-D", f"cn=root,{BASE}", "-w", "root")
+        return self._run(*asked, "-s", "base", "-b", dn, "+")
+
     def _run(self, *command, stdin=""):
         done = subprocess.run(
             command,
@@ -273,6 +280,7 @@ class Slapd:
         )
         if done.returncode:
             raise RuntimeError(f"{command[0]}: {done.stderr[-2000:]}")
+        return done.stdout
 
     @property
     def pid(self):

@@ -1,4 +1,4 @@
-"""Presets against recorded entries, and every preset against the grammar of filters."""
+"""Presets against entries written after the schemas, and every preset against the grammar of filters."""
 
 from pathlib import Path
 
@@ -12,9 +12,9 @@ from directory.people import Around, Entry, person
 from directory.shape import FILTERS, StatusTest
 from directory.troubles import Puzzling
 
-HERE = Path(__file__).parent / "recorded"
+HERE = Path(__file__).parent / "written"
 NOW = 1_790_000_000.0
-RECORDED = [
+WRITTEN = [
     (name, title, case)
     for name in ("active-directory", "freeipa")
     for title, case in yaml.safe_load((HERE / f"{name}.yaml").read_text()).items()
@@ -28,8 +28,8 @@ def entry(case):
     return Entry(case["dn"], values)
 
 
-@pytest.mark.parametrize(("name", "title", "case"), RECORDED, ids=[f"{n}: {t}" for n, t, _ in RECORDED])
-def test_a_recorded_entry_comes_to_what_is_wanted(name, title, case):
+@pytest.mark.parametrize(("name", "title", "case"), WRITTEN, ids=[f"{n}: {t}" for n, t, _ in WRITTEN])
+def test_a_written_entry_comes_to_what_is_wanted(name, title, case):
     wanted = case["wanted"]
     around = Around(*(tuple(map(entry, case.get(kind, ()))) for kind in ("groups", "delegators")))
     if "login" not in wanted:
@@ -46,8 +46,8 @@ def test_a_recorded_entry_comes_to_what_is_wanted(name, title, case):
 
 
 @pytest.mark.parametrize("name", ["active-directory", "freeipa"])
-def test_there_are_twelve_recorded_entries_at_least(name):
-    assert len([1 for one, _, _ in RECORDED if one == name]) >= 12
+def test_there_are_twelve_written_entries_at_least(name):
+    assert len([1 for one, _, _ in WRITTEN if one == name]) >= 12
 
 
 @pytest.mark.parametrize("name", ["openldap", "389ds", "active-directory", "freeipa"])

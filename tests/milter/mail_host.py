@@ -54,6 +54,8 @@ smtpd_data_restrictions = $policy
 smtpd_end_of_data_restrictions = $policy
 smtpd_milters = {{ unix:{home}/milter, default_action=tempfail, content_timeout=60s }}
 local_header_rewrite_clients =
+smtpd_hard_error_limit = 1000
+smtpd_error_sleep_time = 0
 """
 
 MASTER = """\

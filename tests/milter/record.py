@@ -62,6 +62,25 @@ def percent(client: SMTP) -> None:
     send(client, "100%x@example.org")
 
 
+def claims(client: SMTP) -> None:
+    """Fields that are not the client's to send, for which the header is changed at the end."""
+    send(
+        client,
+        ALICE,
+        "Authentication-Results: mx1.example.org; spf=pass",
+        "Authentication-Results: elsewhere.example; spf=pass",
+        "Authentication-Results: (a comment) MX1.example.org 1; dkim=pass",
+        "DKIM-Signature: v=1; nonsense",
+    )
+
+
+def long_line(client: SMTP) -> None:
+    """A line of the body that is too long."""
+    client.mail("alice@example.org")
+    client.rcpt("someone@elsewhere.example")
+    client.data(f"From: {ALICE}\r\n\r\n{'x' * 999}\r\n".encode())
+
+
 SCENES: tuple[tuple[Callable[[SMTP], None], str], ...] = (
     (one_message, "alice"),
     (two_messages, "alice"),
@@ -71,6 +90,8 @@ SCENES: tuple[tuple[Callable[[SMTP], None], str], ...] = (
     (two_authors, "alice"),
     (no_author, "alice"),
     (percent, "alice"),
+    (claims, "alice"),
+    (long_line, "alice"),
 )
 
 
@@ -87,7 +108,7 @@ class Tape:
     def _note(self, who: str, data: bytes) -> None:
         reader = self._readers[who]
         commands = wire.COMMANDS
-        wire.COMMANDS = commands | {b"c", b"y"}  # type: ignore[misc]
+        wire.COMMANDS = commands | {b"c", b"m", b"y"}  # type: ignore[misc]
         reader.feed(data)
         while (packet := reader.next()) is not None:
             self.lines.append(f"{who}: {shown(packet)}")

@@ -18,6 +18,7 @@ from twisted.internet.endpoints import UNIXClientEndpoint, connectProtocol
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.task import deferLater
 
+from directory.identity import Login, Principal
 from ledger.charges import Amounts, ChargeId, Ledger, Submission, Unavailable
 from ledger.limits import parse_limit
 from milter import wire
@@ -207,6 +208,11 @@ class Stage:
         """Messages that are charged."""
         (standing,) = await self.service.judge.ledger.standing(((principal, LIMIT),))
         return standing.used
+
+    async def principal(self, login: str) -> Any:
+        """What the directory knows now."""
+        found = self.service.judge.directory.look_up(Login(login))
+        return found if isinstance(found, Principal) or found is None else await found
 
     async def pause(self, seconds: float) -> None:
         await deferLater(self.reactor, seconds, lambda: None)

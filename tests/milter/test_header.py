@@ -44,6 +44,13 @@ def test_ten_thousand_fields_are_fine_and_cost_no_memory() -> None:
     assert len(made.seen) == 1
 
 
+def test_a_hundred_trace_fields_are_fine_and_one_more_is_seen() -> None:
+    made = header(*[("DKIM-Signature", "x"), ("Authentication-Results", "y")] * 50)
+    assert not made.claimed
+    made.add(b"DKIM-Signature", b"x")
+    assert made.claimed == b"dkim-signature"
+
+
 def test_a_header_over_the_bound_is_seen_and_no_longer_kept() -> None:
     made = header(("X", "v" * (HEADER_MAX - 1)))
     assert not made.is_too_large

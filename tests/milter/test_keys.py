@@ -5,6 +5,9 @@ import os
 from pathlib import Path
 
 import pytest
+import pytest_twisted
+from twisted.internet import reactor
+from twisted.internet.defer import CancelledError
 
 from milter.judgement import KeysUnknown
 from milter.keys import LOOK_EVERY, REPEAT, Keys
@@ -22,7 +25,11 @@ class Scene:
         self.keys = Keys(self.key_table, self.signing_table, clock=lambda: self.now, log=log)
 
     def ask(self) -> str | None:
-        return self.keys("alice@example.org")
+        self.keys.look()
+        tables = self.keys.tables
+        if isinstance(tables, KeysUnknown):
+            raise tables
+        return tables.signing_domain("alice@example.org")
 
     def later(self, seconds: float = LOOK_EVERY) -> None:
         self.now += seconds
@@ -84,3 +91,26 @@ def test_tables_that_cannot_be_read_are_not_known_and_heal(scene: Scene, spoil: 
     scene.later()
     assert scene.ask() == "example.org"
     assert scene.keys.trouble == ""
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_look_in_a_thread_is_shared_by_all_who_wait(scene: Scene) -> None:
+    first, second = scene.keys.refresh(reactor), scene.keys.refresh(reactor)
+    assert first is not None and second is not None
+    first.addErrback(lambda failure: failure.trap(CancelledError))
+    first.cancel()  # the deadline of one message is not that of the other
+    await second
+    assert scene.keys.refresh(reactor) is None
+    assert scene.out.getvalue().count("event=tables") == 1
+    assert scene.keys.tables.signing_domain("a@example.org") == "example.org"
+
+
+@pytest_twisted.ensureDeferred
+async def test_tables_that_cannot_be_read_are_trouble_in_a_thread_too(scene: Scene) -> None:
+    scene.key_table.unlink()
+    await scene.keys.refresh(reactor)
+    assert isinstance(scene.keys.tables, KeysUnknown)
+    scene.later()
+    scene.key_table.write_text("k example.org:s:/k\n")
+    await scene.keys.refresh(reactor)
+    assert not scene.keys.trouble

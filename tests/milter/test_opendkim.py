@@ -13,8 +13,10 @@ from pathlib import Path
 import pytest
 
 from milter import wire
+from milter.claims import signed_by
 from milter.tables import parse_tables
 from milter.wire import Packet, encode
+from tests.milter.test_claims import MALFORMED, signature
 
 KEYS = """org example.org:s:{home}/s.private
 own %:s:{home}/s.private
@@ -97,7 +99,7 @@ class Filter:
         return b"c" if self.protocol & wire.UNANSWERED.get(command, 0) else self.hear()
 
 
-def signing_domain(home: Path, author: str) -> str | None:
+def signing_domain(home: Path, author: str, *fields: tuple[str, str]) -> str | None:
     """The d= of the signature that the message gets, None when it stays unsigned."""
     asked = Filter(home / "socket")
     asked.say(b"O", struct.pack("!III", 6, 0x1FF, 0))
@@ -106,8 +108,8 @@ def signing_domain(home: Path, author: str) -> str | None:
     for command, data in ((b"C", b"x\x004\x01\x02127.0.0.1\0"), (b"H", b"x\0"), (b"M", b"<a@b.example>\0")):
         assert asked.step(command, data) == b"c"
     asked.step(b"R", b"<x@y.example>\0")
-    for name, value in (("From", author), ("Date", "Sat, 21 Nov 2026 02:02:38 +0000")):
-        asked.step(b"L", f"{name}\0 {value}\0".encode())
+    for name, value in (("From", author), ("Date", "Sat, 21 Nov 2026 02:02:38 +0000"), *fields):
+        asked.step(b"L", f"{name}\0 {value}\0".encode("utf-8", "surrogateescape"))
     if asked.step(b"N") != b"c":
         asked.socket.close()
         return None
@@ -124,3 +126,19 @@ def signing_domain(home: Path, author: str) -> str | None:
 def test_opendkim_signs_for_the_domain_that_we_expect(opendkim: Path, author: str) -> None:
     expected = parse_tables((opendkim / "KeyTable").read_text(), (opendkim / "SigningTable").read_text())
     assert signing_domain(opendkim, author) == expected.signing_domain(author)
+
+
+SIGNATURES = {**MALFORMED, "good": signature(), "good and ours": signature("example.org")}
+
+
+@pytest.mark.parametrize("name", SIGNATURES)
+def test_a_signature_that_keeps_opendkim_from_signing_never_stays(opendkim: Path, name: str) -> None:
+    text = SIGNATURES[name].decode("utf-8", "surrogateescape")
+    signed = signing_domain(opendkim, "alice@example.org", ("DKIM-Signature", text))
+    assert signed == "example.org" or signed_by(SIGNATURES[name]) is None
+
+
+def test_there_are_signatures_that_keep_opendkim_from_signing(opendkim: Path) -> None:
+    broken = ("DKIM-Signature", MALFORMED["no tag list"].decode())
+    assert signing_domain(opendkim, "alice@example.org") == "example.org"
+    assert signing_domain(opendkim, "alice@example.org", broken) is None

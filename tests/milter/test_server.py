@@ -6,8 +6,9 @@ import pytest
 import pytest_twisted
 from twisted.internet import reactor
 
+from milter import wire
 from milter.refunds import WAIT
-from milter.wire import PACKET_MAX, Packet, encode
+from milter.wire import PACKET_MAX, Options, Packet, encode
 from sidecar.settings import SettingsError
 from tests.milter.stage import OFFER, Broken, Stage, stage
 
@@ -71,6 +72,10 @@ async def test_a_foreign_author_is_refused_with_a_number_and_refunded_before_the
         ([("Subject", "x")], "550 5.6.0", "no_author"),
         ([], "550 5.6.0", "no_author"),
         ([OWN, OWN], "550 5.6.0", "field_repeated"),
+        ([OWN, ("Subject", "a\x07b")], "550 5.6.0", "field_control"),
+        ([OWN, ("Subject", "a\r\n b")], "550 5.6.0", "field_control"),
+        ([OWN, ("Subject", "a\nFrom: b")], "550 5.6.0", "field_control"),
+        ([OWN, ("References", "x" * 999)], "550 5.6.0", "long_line"),
         ([OWN, ("FROM ", "bob@example.org")], "550 5.6.0", "field_repeated"),
         ([OWN, ("To", "a"), ("to", "b")], "550 5.6.0", "field_repeated"),
         ([("From", "alice@example.org, bob@example.org")], "550 5.6.0", "from_list"),
@@ -602,3 +607,105 @@ async def test_a_peer_that_does_not_read_is_held_bounded_and_harms_nobody() -> N
         other.say(Packet(b"M", b"<a@b>\0"))
         assert await other.hear(reactor) == CONTINUE
         mta.transport.abortConnection()
+
+
+LONG = Packet(b"B", b"x" * 999 + b"\r\n")
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_long_line_is_refused_at_the_end_and_given_back() -> None:
+    async with stage(reactor) as set_up:
+        await set_up.record()
+        mta = await set_up.greeted()
+        assert await mta.send(reactor, OWN) == CONTINUE
+        assert await set_up.used() == 1
+        mta.say(Packet(b"B", b"Hello.\r\n"), LONG, Packet(b"E"))
+        assert says(await mta.hear(reactor)).startswith("550 5.6.0 a line of the body is longer than 998")
+        assert await set_up.used() == 0
+        passed, refused = (line for line in set_up.log if "event=author " in line)
+        assert "verdict=pass" in passed
+        assert "verdict=refuse reason=long_line refund=done" in refused
+        await set_up.record("DEF")
+        assert await mta.send(reactor, OWN, queue_id="DEF") == CONTINUE
+        mta.say(Packet(b"B", b"Hello.\r\n"), Packet(b"E"))
+        assert await mta.hear(reactor) == CONTINUE
+
+
+@pytest.mark.parametrize("author", ["{long_lines: pass}", "{mode: observe}", "{mode: off}"])
+@pytest_twisted.ensureDeferred
+async def test_a_long_line_passes_where_it_is_let_pass(author: str) -> None:
+    async with stage(reactor, author=author) as set_up:
+        await set_up.record()
+        mta = await set_up.greeted()
+        assert await mta.send(reactor, OWN) == CONTINUE
+        mta.say(LONG, Packet(b"E"))
+        assert await mta.hear(reactor) == CONTINUE
+        assert await set_up.used() == 1
+        assert ("reason=long_line" in set_up.out.getvalue()) is ("observe" in author)
+
+
+CLAIMS = (
+    ("DKIM-Signature", "broken"),
+    ("Authentication-Results", " mx1.example.org; a"),
+    ("Authentication-Results", " elsewhere.example; b"),
+    ("authentication-results", " MX2.example.org; c"),
+    ("Authentication-Results", " sub.example.org; d"),
+)
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_is_not_the_clients_to_say_is_removed_from_the_last_to_the_first_in_one_write() -> None:
+    async with stage(reactor, author="{authserv_ids: [MX2.example.org]}") as set_up:
+        await set_up.record()
+        mta = await set_up.greeted()
+        assert await mta.send(reactor, OWN, *CLAIMS) == CONTINUE
+        mta.say(Packet(b"E"))
+        heard = [await mta.hear(reactor) for _ in range(4)]
+        assert heard == [
+            *(Packet(b"m", bytes([0, 0, 0, number]) + b"authentication-results\0\0") for number in (4, 3, 1)),
+            Packet(b"m", b"\0\0\0\1dkim-signature\0\0"),
+        ]
+        assert await mta.hear(reactor) == CONTINUE
+        assert 'removed="authentication-results:4, authentication-results:3' in set_up.line()
+
+
+@pytest_twisted.ensureDeferred
+async def test_it_is_refused_where_the_mta_lets_nobody_remove_it() -> None:
+    async with stage(reactor) as set_up:
+        await set_up.record()
+        mta = await set_up.mta()
+        mta.say(Packet(b"O", wire.encode_options(Options(6, 0x100, 0x1FFFFF), {})[5:]))
+        await mta.hear(reactor)
+        text = says(await mta.send(reactor, OWN, *CLAIMS))
+        assert text.startswith("550 5.6.0 the field authentication-results is not for you to send")
+
+
+@pytest_twisted.ensureDeferred
+async def test_observing_removes_nothing() -> None:
+    async with stage(reactor, author="{mode: observe}") as set_up:
+        await set_up.record()
+        mta = await set_up.greeted()
+        assert await mta.send(reactor, OWN, *CLAIMS) == CONTINUE
+        mta.say(Packet(b"E"))
+        assert await mta.hear(reactor) == CONTINUE
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_author_may_be_more_or_less_than_the_envelopes() -> None:
+    async with stage(reactor) as set_up:
+        file = set_up.home / "directory.yaml"
+        text = file.read_text("utf-8").replace(
+            "    aliases: [alice_lastname]\n",
+            "    aliases: [alice_lastname]\n    author: {only: [alice@example.org, news@example.com]}\n",
+        )
+        file.write_text(text, "utf-8")
+        while "news@example.com" not in (await set_up.principal("alice")).authors:
+            await set_up.pause(0.1)
+        mta = await set_up.greeted()
+        for number, (author, passes) in enumerate(
+            [("alice@example.org", True), ("news@example.com", True), ("alice_lastname@example.org", False)]
+        ):
+            await set_up.record(f"Q{number}")
+            heard = await mta.send(reactor, ("From", author), queue_id=f"Q{number}")
+            assert (heard == CONTINUE) is passes
+            mta.say(Packet(b"A"))

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from milter import wire
-from milter.session import LEGAL, MACRO_MAX, SYMBOLS, Answer, End, Judge, Message, Session, Stage
+from milter.session import LEGAL, MACRO_MAX, SYMBOLS, Answer, End, Judge, Message, Overrule, Session, Stage
 from milter.wire import CONTINUE, Packet, Violation, encode_reply
 
 ALL = 0x1FFFFF
@@ -58,11 +58,46 @@ def negotiated(answer: object) -> tuple[int, int, int, bytes]:
 
 def test_the_negotiation_asks_for_what_is_needed() -> None:
     version, actions, protocol, lists = negotiated(Session().receive(offer()))
-    assert (version, actions) == (6, wire.SETSYMLIST)
+    assert (version, actions) == (6, wire.SETSYMLIST | wire.CHGHDRS)
     assert protocol & wire.NR_HDR
     assert not protocol & (wire.NR_MAIL | wire.NR_EOH | wire.NOMAIL | wire.NOHDRS | wire.NOEOH)
     for names in SYMBOLS.values():
         assert names + b"\0" in lists
+    assert protocol & wire.NOBODY
+    _, _, protocol, _ = negotiated(Session(body=True).receive(offer()))
+    assert protocol & wire.NR_BODY
+    assert not protocol & wire.NOBODY
+
+
+@pytest.mark.parametrize("protocol", [ALL, 0])
+def test_a_long_line_overrules_what_had_passed_and_nothing_else(protocol: int) -> None:
+    session = Session(body=True)
+    session.receive(offer(protocol=protocol))
+    for verdict in (CONTINUE, REFUSAL):
+        judged(session, mail())
+        session.judged(verdict, b"edits")
+        run(session, Packet(b"B", b"x" * 600), Packet(b"B", b"x" * 600))
+        step = session.receive(Packet(b"E"))
+        if verdict == REFUSAL:
+            assert step == Answer(b"edits" + REFUSAL)
+            continue
+        assert isinstance(step, Overrule)
+        assert session.judged(REFUSAL) == Answer(REFUSAL)
+        assert session.is_idle
+
+
+def test_a_long_line_of_one_message_does_not_hurt_the_next() -> None:
+    session = Session(body=True)
+    session.receive(offer())
+    judged(session, mail())
+    session.judged(CONTINUE)
+    run(session, Packet(b"B", b"x" * 1200), Packet(b"A"))
+    judged(session, mail())
+    session.judged(CONTINUE, b"edits")
+    assert run(session, Packet(b"B", b"x\r\n"), Packet(b"E")) == Answer(b"edits" + CONTINUE)
+    judged(session, mail())
+    session.judged(CONTINUE)
+    assert session.receive(Packet(b"E")) == Answer(CONTINUE)
 
 
 @given(st.sampled_from(wire.VERSIONS), st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1))

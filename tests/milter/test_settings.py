@@ -16,7 +16,7 @@ def load(folder: Path, text: str) -> Settings:
 
 def test_the_least_that_can_be_said_enforces(tmp_path: Path) -> None:
     settings = load(tmp_path, "version: 1\n")
-    assert settings.author == AuthorSettings("enforce", "owned", "refuse", "allow", "temporary")
+    assert settings.author == AuthorSettings("enforce", "owned", "refuse", "allow", "refuse", (), "temporary")
     assert settings.sign == SignSettings("opendkim", None, None)
     assert settings.rules.by_record
     assert settings.rules.mode == "enforce"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import shutil
 import tempfile
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,14 +18,18 @@ from twisted.internet.task import deferLater
 
 from directory.identity import Credentials, Denied, Login, Principal, Unavailable, Verified
 from ledger.blocks import Block
+from ledger.charges import Unavailable as LedgerUnavailable
+from ledger.model_auth import AuthModel
 from saslauthd.server import AuthFactory
 from saslauthd.service import AuthService
-from saslauthd.settings import AuthSettings, Settings
+from saslauthd.settings import AuthSettings, GuardSettings, Settings
 from sidecar.listen import Listener
 from sidecar.log import Log
 from sidecar.metrics import Metrics
 
 PASSWORDS = {"alice": b"pass", "bob": b"secret", "zo\u00eb": b"p\xc3\xa4ss"}
+#: Refusals are told at once.
+QUICK = GuardSettings(pair=10000, network=10000, login=10000, binds=10000, floor=0.0, delay=0.0)
 HELLO = b"VERSION\t1\t0\nCPID\t1\n"
 
 
@@ -37,7 +42,6 @@ class Directory:
     def __init__(self) -> None:
         self.asked: list[str] = []
         self.cancelled: list[str] = []
-        self.looked_up: list[str] = []
         self.domains: dict[str, Any] = {}
         self.stopped = False
         self.is_away = False
@@ -54,7 +58,6 @@ class Directory:
 
     def look_up(self, question: Login) -> Any:
         """Everybody is of example.org, except that a test may say otherwise in `domains`."""
-        self.looked_up.append(question.name)
         return self.domains.get(question.name, Principal("login", question.name, domain="example.org"))
 
     def verify(self, credentials: Credentials) -> Deferred[Any]:
@@ -78,14 +81,16 @@ class Directory:
         return succeed(Verified(login) if right else Denied("wrong_password"))
 
 
-class Ledger:
-    """Tells its blocks when a test does."""
+class Ledger(AuthModel):
+    """Tells its blocks when a test does, and keeps marks; `is_away` keeps none."""
 
     def __init__(self, blocks: tuple[Block, ...] | None = ()) -> None:
+        super().__init__()
+        self.now = time.time
+        self.is_away = False
         self._blocks = blocks
         self._changed: list[Callable[..., None]] = []
         self.stopped = False
-        self.is_away = False
 
     def start(self) -> None:
         pass
@@ -102,6 +107,14 @@ class Ledger:
         if self._blocks is not None:
             changed(1, self._blocks)
 
+    def _begin(self) -> float:
+        if self.is_away:
+            raise LedgerUnavailable("the ledger is away")
+        return self.now()
+
+    def _moved(self) -> None:
+        self.tell(*(self._blocks or ()))
+
     def tell(self, *blocks: Block) -> None:
         for changed in self._changed:
             changed(2, blocks)
@@ -114,13 +127,20 @@ def block(subject: str, extent: str, start: float = 0.0, end: float | None = Non
 class Stage:
     """The service, what it wrote, and where it listens."""
 
-    def __init__(self, reactor: Any, ledger: Ledger, clock: Any) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        ledger: Any,
+        clock: Any = None,
+        directory: Any = None,
+        auth: AuthSettings | None = None,
+    ) -> None:
         self.reactor = reactor
-        self.directory = Directory()
+        self.directory = directory or Directory()
         self.ledger = ledger
         self.stream = io.StringIO()
         self.metrics = Metrics()
-        self.settings = Settings(version=1, auth=AuthSettings())
+        self.settings = Settings(version=1, auth=auth or AuthSettings(guard=QUICK))
         self.service = AuthService(
             clock or reactor,
             self.settings,
@@ -157,8 +177,15 @@ class Stage:
 
 
 @asynccontextmanager
-async def stage(reactor: Any, ledger: Ledger | None = None, clock: Any = None) -> AsyncIterator[Stage]:
-    set_up = Stage(reactor, ledger or Ledger(), clock)
+async def stage(
+    reactor: Any,
+    ledger: Any = None,
+    clock: Any = None,
+    *,
+    directory: Any = None,
+    auth: AuthSettings | None = None,
+) -> AsyncIterator[Stage]:
+    set_up = Stage(reactor, ledger or Ledger(), clock, directory, auth)
     home = Path(tempfile.mkdtemp(prefix="sw", dir="/var/tmp"))
     set_up.path = str(home / "auth")
     set_up.service.start()

@@ -13,6 +13,7 @@ from twisted.internet.threads import deferToThread
 
 from saslauthd.session import Rules
 from tests.saslauthd import postfix as real
+from tests.saslauthd.smtp import MANNERS, exchange
 from tests.saslauthd.stage import Ledger, Stage
 
 
@@ -99,6 +100,16 @@ async def test_the_right_password_is_235_and_a_wrong_one_535(postfix, port, mech
         assert code == 235
         await session.close()
     assert "sasl_username=nobody" in postfix.log
+
+
+@pytest.mark.parametrize(("mechanism", "initial"), MANNERS)
+@pytest_twisted.ensureDeferred
+async def test_with_and_without_an_initial_response(postfix, port, mechanism, initial):
+    async with relay(postfix):
+        await (await Sessions.open(port)).close()
+        for word, wanted in ("pass", 235), ("wrong", 535):
+            code, _ = await deferToThread(exchange, port, mechanism, initial, "alice", word)
+            assert code == wanted
 
 
 @pytest_twisted.ensureDeferred

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import pytest_twisted
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.task import deferLater
 
 from directory.identity import Principal, Unavailable, Verified
@@ -58,28 +58,18 @@ async def test_only_a_block_of_extent_login_that_holds_makes_auth_fail(stops, an
 
 
 @pytest_twisted.ensureDeferred
-async def test_the_domain_of_a_login_is_asked_for_only_when_a_block_names_one():
-    async with stage(reactor) as set_up:
+async def test_a_login_without_a_domain_is_stopped_by_no_domain():
+    async with stage(reactor, Ledger((block("domain:example.org", "login"),))) as set_up:
+        set_up.directory.domains["alice"] = Principal("login", "alice")
         client = await set_up.greeted()
-        for told, asked in ((), []), ((block("domain:example.org", "sending"),), []):
-            set_up.ledger.tell(*told)
-            client.send(plain(1))
-            assert await client.line() == OK
-            assert set_up.directory.looked_up == asked
-        set_up.ledger.tell(block("domain:example.net", "login"))
-        client.send(plain(1, password="x"))
-        assert await client.line() == NO
-        assert set_up.directory.looked_up == []
-        set_up.directory.domains["alice"] = succeed(Principal("login", "alice"))
         client.send(plain(1))
         assert await client.line() == OK
-        assert set_up.directory.looked_up == ["alice"]
 
 
 @pytest.mark.parametrize("answer", [None, away_at_once, away_later])
 @pytest_twisted.ensureDeferred
-async def test_a_domain_that_cannot_be_known_is_try_later_while_a_block_names_one(answer):
-    async with stage(reactor, Ledger((block("domain:example.org", "login"),))) as set_up:
+async def test_who_is_verified_and_cannot_be_looked_up_is_told_to_try_later(answer):
+    async with stage(reactor) as set_up:
         set_up.directory.domains["alice"] = answer and answer()
         client = await set_up.greeted()
         client.send(plain(1))

@@ -341,6 +341,15 @@ def test_a_login_that_cannot_go_out_is_never_ok() -> None:
         talk.session.settle(talk.ask(), Verified("ali\tce"))
 
 
+def test_a_refusal_that_cannot_go_out_leaves_the_client_an_answer() -> None:
+    talk = Talk()
+    request = talk.ask()
+    with pytest.raises(ValueError, match="field"):
+        talk.session.settle(request, Refused("disabled", "ali\tce"))
+    with pytest.raises(HangUp):
+        talk.session.give_up(request)
+
+
 LINES = st.one_of(
     st.sampled_from(
         ["AUTH\t{}\tPLAIN\tservice=smtp\tsecured", "AUTH\t{}\tLOGIN\tprotocol=smtp\tsecured=tls"]

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from milter import journal as milter_journal
+from milter.judgement import Verdict
 from sidecar.log import Log
 from submitward.observe import observed, sum_up
 from tests.submitward.command import submitward
@@ -47,7 +48,7 @@ def test_the_milters_own_line_is_understood() -> None:
         claimed=SimpleNamespace(queue_id="q"), subject="login:bob", refund=None, incident="i",
         message=SimpleNamespace(envelope_sender="bob@example.org"),
     )  # fmt: skip
-    verdict = SimpleNamespace(outcome="refuse", reason="not owned", author="eve@example.org", detail="")
+    verdict = Verdict("refuse", "not owned", b"", "eve@example.org")
     counters = SimpleNamespace(verdicts=SimpleNamespace(count=lambda *_: None))
     milter_journal.write(Log(stream, program="milter"), counters, case, verdict, observed=True, ms=1.0)  # type: ignore[arg-type]
     assert list(observed(stream.getvalue().splitlines())) == [

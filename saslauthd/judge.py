@@ -1,0 +1,204 @@
+"""One credential from question to outcome: memory, guard, app password or directory, and who may come in.
+
+Knows in which order they are asked, what is shared by those who ask the same at once, and how long a refusal
+is put off. Must not know the protocol, nor how any of them finds its answer.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from twisted.internet.defer import Deferred
+
+from directory.identity import (
+    Credentials,
+    Denied,
+    Directory,
+    Login,
+    Principal,
+    Unanswered,
+    Unavailable,
+    Verified,
+    split_credential,
+)
+from ledger.app_passwords import parse_app_password
+from ledger.blocks import Blocklist
+from saslauthd import guard
+from saslauthd.admissions import Admissions
+from saslauthd.answers import Request
+from saslauthd.app_passwords import AppPasswords
+from saslauthd.mechanisms import Refused
+from saslauthd.recollection import Recollection, Right, Wrong
+from saslauthd.sentry import Case, Sentry
+from saslauthd.sharing import Sharing
+
+#: Outcomes of a guess; all others are of somebody who has the password.
+GUESSES = frozenset({"unknown_login", "wrong_password"})
+SLEEPERS_MAX = 5000  # refusals that are put off at a time; more are told at once
+
+
+class Found(NamedTuple):
+    """An outcome before anybody is let in, and the least time by which its refusal is put off."""
+
+    outcome: Verified | Refused
+    delay: float
+
+
+class Judge:
+    """Judges credentials. `directory`, `admissions` and `blocks` may be exchanged at any time."""
+
+    def __init__(
+        self,
+        directory: Directory,
+        sentry: Sentry,
+        recollection: Recollection,
+        app_passwords: AppPasswords,
+        *,
+        reactor: Any,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.directory = directory
+        self.sentry = sentry
+        self.recollection = recollection
+        self.app_passwords = app_passwords
+        self.admissions = Admissions()
+        self.blocks: Blocklist | None = None
+        self._reactor = reactor
+        self._clock = clock
+        self._sharing: Sharing[Found] = Sharing()
+        self._sleepers: set[Deferred[None]] = set()
+
+    async def judge(self, credentials: Credentials, request: Request) -> Verified | Refused:
+        """The outcome. Raises Unavailable, also while the blocks have never been read.
+
+        Networks and blocks are looked at last, so that neither can be learned without the password, and anew
+        for what is remembered. All refusals look alike and take alike.
+        """
+        self._known_blocks()
+        digest = self.recollection.digest(credentials)
+        remembered = self.recollection.look(digest, self._reactor.seconds())
+        if isinstance(remembered, Wrong):
+            request.memory = "wrong"
+            found = Found(Refused(remembered.reason, credentials.login), remembered.delay)
+        elif isinstance(remembered, Right):
+            request.memory = "right"
+            found = Found(remembered.verified, 0.0)
+        else:
+            network = guard.network_of(request.rip, self.sentry.rules)
+            found = await self._sharing.ask(
+                digest + network.encode(), lambda: self._ask(credentials, request, digest)
+            )
+        outcome = found.outcome
+        if isinstance(outcome, Verified):
+            outcome = await self._let_in(outcome, credentials.login, request)
+        if isinstance(outcome, Refused):
+            await self._put_off(request, found.delay)
+        return outcome
+
+    def wake(self) -> None:
+        """Tell all refusals that are put off: the process is ending."""
+        for sleeper in tuple(self._sleepers):
+            if not sleeper.called:
+                sleeper.callback(None)
+
+    async def _ask(self, credentials: Credentials, request: Request, digest: bytes) -> Found:
+        began = self._reactor.seconds()
+        case = await self.sentry.approach(credentials, request.rip)
+        principal = await self._principal(credentials.login)
+        name = principal.name if principal is not None else credentials.login
+        await self.sentry.recognize(case, credentials, name)
+        asked = self._reactor.seconds()
+        request.note("guard", asked - began)
+        given = parse_app_password(credentials.password)
+        if given is not None:
+            outcome = await self.app_passwords.judge(name, principal, given, request.rip)
+        elif self.admissions.needs_app_password(name, principal):
+            outcome = Refused("app_password_only", name)
+        else:
+            outcome = await self._directory_says(case, credentials, digest, name)
+        request.note("verify", self._reactor.seconds() - asked)
+        put_off = guard.delay(case.sight, self.sentry.rules)
+        if isinstance(outcome, Refused):
+            if outcome.reason in GUESSES:
+                await self.sentry.failed(case)
+                self.recollection.refused(name, digest, outcome.reason, put_off, self._reactor.seconds())
+            else:
+                self.recollection.forget(name)
+        return Found(outcome, put_off)
+
+    async def _directory_says(
+        self, case: Case, credentials: Credentials, digest: bytes, name: str
+    ) -> Verified | Refused:
+        """What it says, a ticket having been taken: that is kept unless the password was right, or surely did
+        not reach the directory."""
+        await self.sentry.admit(case)
+        try:
+            answer = await self.directory.verify(credentials)
+        except Unanswered:
+            raise
+        except Unavailable:
+            self.sentry.give_back(case)
+            raise
+        finally:
+            self.sentry.leave(case)
+        if isinstance(answer, Denied):
+            return Refused(answer.reason, credentials.login)
+        if not isinstance(answer, Verified):
+            raise TypeError("a directory says Verified or Denied")
+        self.sentry.succeeded(case)
+        self.recollection.accepted(name, digest, answer, self._reactor.seconds())
+        return answer
+
+    async def _let_in(self, verified: Verified, typed: str, request: Request) -> Verified | Refused:
+        """The credential is right; whether this login may come in, from there, now."""
+        name = split_credential(verified.login)[0]
+        principal = await self._principal(name)
+        reason = ""
+        if principal is None:
+            if not request.memory:
+                raise Unavailable("verified and not listed: the directory is changing")
+            reason = "unknown_login"
+        elif principal.disabled:
+            reason = "disabled"
+        elif not self.admissions.may_come_from(principal, request.rip):
+            reason = "network_refused"
+        elif self._is_blocked(f"login:{name}", f"login:{typed}", f"domain:{principal.domain}", "relay"):
+            reason = "blocked"
+        if reason:
+            self.recollection.forget(name)
+            return Refused(reason, name)
+        network = guard.network_of(request.rip, self.sentry.rules)
+        for login in {name, typed}:
+            self.sentry.welcome(login, network)
+        return verified
+
+    async def _principal(self, name: str) -> Principal | None:
+        found = self.directory.look_up(Login(name))
+        return found if found is None or isinstance(found, Principal) else await found
+
+    async def _put_off(self, request: Request, delay: float) -> None:
+        """Wait until the refusal is due, counted from when the request began to be verified."""
+        elapsed = self._reactor.seconds() - request.asked_at
+        wait = guard.due(delay, elapsed, self.sentry.rules)
+        if wait <= 0 or len(self._sleepers) >= SLEEPERS_MAX:
+            return
+        sleeper: Deferred[None] = Deferred()
+        call = self._reactor.callLater(wait, sleeper.callback, None)
+        self._sleepers.add(sleeper)
+        try:
+            await sleeper
+        finally:
+            self._sleepers.discard(sleeper)
+            if call.active():
+                call.cancel()
+        request.note("delay", wait)
+
+    def _is_blocked(self, *subjects: str) -> bool:
+        return self._known_blocks().find(subjects, self._clock(), extents=("login",)) is not None
+
+    def _known_blocks(self) -> Blocklist:
+        if self.blocks is None:
+            raise Unavailable("the ledger's blocks have not been read yet")
+        return self.blocks
