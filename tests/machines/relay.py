@@ -65,7 +65,7 @@ class Relay:
 
     def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> int:
         pid = self.pid(name)
-        self.inside("/bin/kill", f"-{int(number)}", str(pid))
+        self.inside("/bin/sh", "-c", f"kill -{int(number)} {pid}")
         return pid
 
     def received(self, token: str) -> list[bytes]:

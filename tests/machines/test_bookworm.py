@@ -5,7 +5,6 @@ One machine for all of them, and the order matters: each goes on where the one b
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import time
@@ -18,25 +17,14 @@ import pytest
 from tests.machines.deployment import ROOT
 from tests.machines.scene import VERSION, Scene
 from tests.machines.traffic import Traffic
+from tests.machines.wheels import make_wheelhouse
 
-RELEASE, PYTHON = "bookworm", "3.11"
 UNITS = ("policy", "auth", "milter")
 
 
 @pytest.fixture(scope="module")
-def wheelhouse(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheels of what stands in this repository."""
-    given = os.environ.get("SUBMITWARD_WHEELHOUSE")
-    if given:
-        return Path(given) / VERSION
-    place = tmp_path_factory.mktemp("wheels") / VERSION
-    subprocess.run([str(ROOT / "script/make-wheelhouse"), str(place), PYTHON], check=True)
-    return place
-
-
-@pytest.fixture(scope="module")
-def scene(wheelhouse: Path) -> Iterator[Scene]:
-    with Scene(RELEASE, wheelhouse) as running:
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    with Scene("bookworm", make_wheelhouse(tmp_path_factory.mktemp("wheels"), "3.11")) as running:
         running.found = running.postfix_files()
         yield running
 
