@@ -13,27 +13,41 @@ from dataclasses import dataclass, field
 from directory.address import Rules, domain_of
 from directory.identity import Address, Kind, Principal
 from directory.ownership import DomainAliases, Grants
+from directory.plans import PlanSettings
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What an entry needs from the settings to become a principal."""
+    """What an entry needs from the settings to become a principal. `primaries` says of each alias which
+    domain it stands for."""
 
     aliases: DomainAliases = field(default_factory=dict)
     rules: Rules = field(default_factory=Rules)
     terms_required: bool = False
     terms_url: str = ""
     terms_version: str = ""
+    plans: PlanSettings = field(default_factory=PlanSettings)
+    primaries: Mapping[str, str] = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        primaries = {alias: domain for domain, names in self.aliases.items() for alias in names}
+        object.__setattr__(self, "primaries", primaries)
+
+    def primary(self, domain: str) -> str:
+        """The domain that `domain` is an alias of, or itself."""
+        return self.primaries.get(domain, domain)
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What an entry says besides what it owns; `accepted` None means that it says nothing."""
+    """What an entry says besides what it owns; `accepted` None means that it says nothing, as does a `plan`
+    of ``""``."""
 
-    plan: str = "default"
+    plan: str = ""
     null_sender: bool = False
     disabled: bool = False
     accepted: bool | None = None
+    groups: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +95,15 @@ def _principal(draft: Draft, listed: Mapping[str, dict[Address, str]], reading: 
     if grants.listed:
         # What a whole domain lists is one mapping for all who own it; nobody writes into any of these.
         addresses = ChainMap(dict(addresses), *(listed[domain] for domain in grants.listed))
+    domain = reading.primary(grants.domain)
+    plan, plan_from = reading.plans.choose(terms.plan, terms.groups, domain)
     return Principal(
         draft.kind,
         draft.name,
         addresses,
         grants.any,
-        grants.domain,
-        terms.plan,
+        domain,
+        plan,
         terms.null_sender,
         terms.disabled,
         not reading.terms_required if terms.accepted is None else terms.accepted,
@@ -97,4 +113,5 @@ def _principal(draft: Draft, listed: Mapping[str, dict[Address, str]], reading: 
         draft.authors.domains,
         draft.authors.only,
         draft.networks,
+        plan_from,
     )

@@ -16,10 +16,11 @@ from directory.identity import Address, Kind, normal_fingerprint, normal_login
 from directory.nodes import Document, Node, Reader
 from directory.ownership import Extent, Grants, Listing, expand, parse_entry
 from directory.passwords import parse_hash
+from directory.plans import normal_group
 from directory.roll import IPNetwork, Roll, parse_network
 from sidecar.problems import Problem, SettingsError
 
-_COMMON = ("domains", "author", "plan", "null_sender", "disabled", "terms_accepted")
+_COMMON = ("domains", "author", "plan", "groups", "null_sender", "disabled", "terms_accepted")
 _KEYS: dict[Kind, tuple[str, ...]] = {
     "login": ("password", "mailboxes", "aliases", "shared", "networks", *_COMMON),
     "certificate": ("fingerprint", "fingerprints", "addresses", *_COMMON),
@@ -104,11 +105,19 @@ class _Entries:
         }
         plan = self.reader.text(values["plan"], f"{path}.plan") if "plan" in values else None
         return Terms(
-            plan or "default",
+            plan or "",
             bool(truths.get("null_sender")),
             bool(truths.get("disabled")),
             truths.get("terms_accepted"),
+            self._groups(values, path),
         )
+
+    def _groups(self, values: Mapping[str, Node], path: str) -> tuple[str, ...]:
+        if "groups" not in values:
+            return ()
+        found = self.reader.items(values["groups"], f"{path}.groups")
+        parsed = [self.reader.parsed(node, f"{path}.groups", text, normal_group) for text, node in found]
+        return tuple(group for group in parsed if group is not None)
 
     def _listing(self, kind: Kind, label: str, path: str, values: Mapping[str, Node]) -> Listing:
         homes = "mailboxes" in values

@@ -42,9 +42,9 @@ class Hosts:
 def add_entry(hosts: Hosts, entry: Entry, shape: Shape, reading: Reading) -> None:
     grants, notes = host_grants(entry, shape, reading)
     hosts.notes += notes
-    plan = next(iter(entry.texts(shape.names("plan"))), "default")
+    plan = next(iter(entry.texts(shape.names("plan"))), "")
     null = "true" in (text.lower() for text in entry.texts(shape.names("null_sender")))
-    terms = Terms(plan, null)
+    terms = Terms(plan, null, groups=entry.texts(shape.names("groups")))
     for text in entry.texts(shape.names("network")):
         try:
             name = str(parse_network(text))
@@ -100,14 +100,17 @@ def _principal(draft: Draft, reading: Reading, listed: Listed) -> Principal:
     for domain in draft.grants.listed:
         for address, words in listed.get(domain, {}).items():
             addresses.setdefault(address, words)
+    domain = reading.primary(draft.grants.domain)
+    plan, plan_from = reading.plans.choose(draft.terms.plan, draft.terms.groups, domain)
     return Principal(
         draft.kind,
         draft.name,
         addresses,
         draft.grants.any,
-        draft.grants.domain,
-        draft.terms.plan,
+        domain,
+        plan,
         draft.terms.null_sender,
         terms_url=reading.terms_url,
+        plan_from=plan_from,
         fingerprints=draft.fingerprints,
     )

@@ -68,10 +68,11 @@ class Principal:
 
     `name` is the login, ``sha256:…`` or the network in CIDR form. `addresses` maps each owned address to the
     words that say which entry gives it. `domains` maps each wholly owned domain (A-labels) likewise.
-    `domain` is the primary domain, ``""`` if there is none. `authors` and `author_domains` may stand in From:
-    instead of the others when `only_authors`, else beside them. `terms_url` is where terms can be accepted.
+    `domain` is the primary domain, never an alias of one, ``""`` if there is none. `authors` and
+    `author_domains` may stand in From: instead of the others when `only_authors`, else beside them.
+    `terms_url` is where terms can be accepted.
     `fingerprints` are all of a certificate's, the one in `name` first. `networks` (CIDR) are where a login
-    may come from, everywhere when there are none.
+    may come from, everywhere when there are none. `plan_from` says in words why it has its `plan`.
     """
 
     kind: Kind
@@ -89,6 +90,7 @@ class Principal:
     author_domains: Mapping[str, str] = field(default_factory=dict)
     only_authors: bool = False
     networks: tuple[str, ...] = ()
+    plan_from: str = "its entry"
 
     @property
     def subject(self) -> str:

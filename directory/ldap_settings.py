@@ -66,7 +66,7 @@ class HostSettings:
         default_factory=dict,
         metadata={"parse_key": parse_domain, "help": "`any` address, or the `listed` ones"},
     )
-    plan: str = field(default="default", metadata={"help": "its limits"})
+    plan: str = field(default="", metadata={"help": "its limits; else as `directory.plans` says"})
     null_sender: bool = field(default=False, metadata={"help": "it may send with the null sender"})
 
     def __post_init__(self) -> None:

@@ -86,7 +86,7 @@ def expand(listing: Listing, aliases: DomainAliases, rules: Rules) -> Grants:
         whole[extent][domain] = words
         for other in aliases.get(domain, ()):
             whole[extent].setdefault(other, f"{words} at {other}, alias of {domain}")
-    primary = next(iter((*homes, *whole["any"], *whole["listed"])), "")
+    primary = next(iter((*homes, *map(domain_of, own), *whole["any"], *whole["listed"])), "")
     return Grants(own, shared, whole["any"], whole["listed"], primary)
 
 

@@ -115,18 +115,23 @@ def person(
     stopped = state(entry, shape, now, pile.notes) or (None if around.may_submit else "not_in_group")
     nothing = not (found or pile.shared or pile.any or pile.listed)
     names = ", ".join(shape.names("mailboxes", "aliases", "proxies"))
+    domain = reading.primary(pile.domain)
+    groups = (*entry.texts(shape.names("groups")), *(group.dn for group in around.groups))
+    named = next(iter(entry.texts(shape.names("plan"))), "")
+    plan, plan_from = reading.plans.choose(named, groups, domain)
     puzzle = f"{entry.dn} has none of {names}: may the service account read them?" if nothing else ""
     return Person(
         "login",
         name,
         _with_listed(pile, listed),
         pile.any,
-        pile.domain,
-        next(iter(entry.texts(shape.names("plan"))), "default"),
+        domain,
+        plan,
         "true" in (text.lower() for text in entry.texts(shape.names("null_sender"))),
         stopped is not None,
         _has_accepted(entry, shape, reading),
         reading.terms_url,
+        plan_from=plan_from,
         dn=entry.dn,
         stopped=stopped,
         puzzle=puzzle,

@@ -52,7 +52,8 @@ class Searches:
 
     def __init__(self, settings: LdapSettings, reading: Reading) -> None:
         self.settings = settings
-        self.shape: Shape = settings.shape
+        # memberOf can be longer than all the rest of an entry: only those pay for it who need it.
+        self.shape: Shape = settings.shape if reading.plans.groups else settings.shape.without("groups")
         self.reading = reading
 
     @property

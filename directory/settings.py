@@ -17,6 +17,7 @@ from directory.file import FileDirectory, read_file
 from directory.identity import Directory, Principal, Unavailable
 from directory.ldap_settings import LdapSettings
 from directory.ownership import DomainAliases
+from directory.plans import PlanSettings
 from directory.roll import Roll
 from sidecar.problems import Problem, SettingsError
 from sidecar.settings import load
@@ -64,6 +65,7 @@ class DirectorySettings:
         default_factory=dict, metadata={"parse_key": parse_domain, "help": "domains that have aliases"}
     )
     addresses: Rules = field(default_factory=Rules)
+    plans: PlanSettings = field(default_factory=PlanSettings)
     terms: TermsSettings = field(default_factory=TermsSettings)
     cache: CacheSettings = field(default_factory=CacheSettings)
 
@@ -88,7 +90,9 @@ class DirectorySettings:
     def reading(self) -> Reading:
         """What turns the lines of a directory into principals."""
         terms = self.terms
-        return Reading(self.domain_aliases, self.addresses, terms.required, terms.url, terms.version)
+        return Reading(
+            self.domain_aliases, self.addresses, terms.required, terms.url, terms.version, self.plans
+        )
 
 
 @dataclass(frozen=True, slots=True)

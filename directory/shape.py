@@ -7,7 +7,7 @@ account's state. Must not know LDAP's messages, nor what an entry comes to.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -32,6 +32,7 @@ ROLES: dict[str, str] = {
     "proxies": "addresses as SMTP:main and smtp:alias (Exchange); other prefixes are left out",
     "domains": "domains to send from: each listed address of it, or any (`example.org any`)",
     "plan": "the plan's name",
+    "groups": "groups that it is in, for directory.plans.groups; asked for when there are such",
     "null_sender": "TRUE: may send with the null sender",
     "terms": "which terms were accepted: a version or a date",
     "network": "a network or address of a host",
@@ -129,6 +130,10 @@ class Shape:
         """All attributes that may be asked for."""
         tested = (test.attribute for test in self.status)
         return tuple(dict.fromkeys((*self.names(*self.attributes), *tested)))
+
+    def without(self, role: str) -> Shape:
+        """The same shape with nothing in this role."""
+        return replace(self, attributes={r: names for r, names in self.attributes.items() if r != role})
 
 
 def check_filters(filters: Mapping[str, str]) -> None:

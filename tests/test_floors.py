@@ -35,7 +35,7 @@ FLOORS = {
     },
     "directory": {
         0: "address bindwire filters identity troubles",
-        1: "breakers domains drafts ownership people results roll shape",
+        1: "breakers domains drafts ownership people plans results roll shape",
         2: "amend bind_connection binds cache entries file hosts ldap ldap_directory ldap_settings lookups"
         " nodes once passwords searches servers sessions settings",
     },

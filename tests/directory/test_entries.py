@@ -11,6 +11,7 @@ from directory.drafts import Reading
 from directory.entries import read
 from directory.identity import Certificate, Login, Network
 from directory.ownership import owns, owns_author
+from directory.plans import PlanSettings
 from sidecar.settings import SettingsError
 
 HASH = "$argon2id$v=19$m=8,t=1,p=1$c29tZXNhbHRzb21lc2FsdA$RdescudvJCsgt3ub+b+dWRWJTmaaJObGRdescudvJCs"
@@ -182,8 +183,8 @@ MISTAKES = [
         "logins:\n  alice:\n    mailbox: [a@b]\n",
         [
             "directory.yaml:3:5: logins.alice.mailbox: unknown key; did you mean 'mailboxes'?; allowed: "
-            "password, mailboxes, aliases, shared, networks, domains, author, plan, null_sender, disabled, "
-            "terms_accepted"
+            "password, mailboxes, aliases, shared, networks, domains, author, plan, groups, null_sender, "
+            "disabled, terms_accepted"
         ],
     ),
     (
@@ -470,3 +471,44 @@ def test_networks_that_are_none_are_mistakes_and_never_mean_everywhere():
     assert "the network is 192.0.2.0/24" in found[0]
     (empty,) = problems("logins: {alice: {networks: []}}")
     assert "logins.alice.networks" in empty
+
+
+PLANS = PlanSettings({"newsletter": "bulk", "cn=staff,ou=groups": "staff"}, {"example.org": "tenant"})
+
+#: what stands in an entry, its plan, the words that say why
+CHOSEN = [
+    ("plan: own, groups: [newsletter], mailboxes: [a@example.org]", "own", "its entry"),
+    ("plan: default, groups: [newsletter]", "default", "its entry"),
+    ("groups: [other, NewsLetter], mailboxes: [a@example.org]", "bulk", "directory.plans.groups: newsletter"),
+    ("groups: ['CN = staff, OU=groups', newsletter]", "bulk", "directory.plans.groups: newsletter"),
+    ("groups: ['CN = Staff, OU=groups']", "staff", "directory.plans.groups: cn=staff,ou=groups"),
+    ("mailboxes: [a@example.org]", "tenant", "directory.plans.domains: example.org"),
+    ("mailboxes: [a@example.net]", "tenant", "directory.plans.domains: example.org"),
+    ("aliases: [a@example.net]", "tenant", "directory.plans.domains: example.org"),
+    ("shared: [a@example.org]", "default", "the default"),
+    ("mailboxes: [a@example.com]", "default", "the default"),
+]
+
+
+@pytest.mark.parametrize(("entry", "plan", "why"), CHOSEN)
+def test_a_plan_comes_from_the_entry_then_a_group_then_the_domain_then_the_default(entry, plan, why):
+    reading = Reading({"example.org": ("example.net",)}, plans=PLANS)
+    found = roll(f"logins:\n  a: {{{entry}}}\n", reading).look_up(Login("a"))
+    assert (found.plan, found.plan_from) == (plan, why)
+
+
+def test_a_hosts_plan_is_chosen_like_a_logins():
+    reading = Reading({"example.org": ("example.net",)}, plans=PLANS)
+    text = "networks:\n  h: {network: 192.0.2.7, addresses: [app@example.net]}\n"
+    found = roll(text, reading).look_up(Network("192.0.2.7"))
+    assert (found.plan, found.domain) == ("tenant", "example.org")
+
+
+def test_a_mailbox_at_an_alias_is_at_home_at_the_domain_itself():
+    assert roll("logins:\n  a: {mailboxes: [a@example.net]}\n").look_up(Login("a")).domain == "example.org"
+
+
+def test_groups_are_a_list_of_names():
+    assert problems("logins:\n  a: {groups: staff}\n") == [
+        "directory.yaml:2:15: logins.a.groups: must be a list: write [a, b], or one '- a' a line"
+    ]

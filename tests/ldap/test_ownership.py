@@ -5,6 +5,8 @@ import pytest_twisted
 
 from directory.drafts import Reading
 from directory.identity import Certificate, Login, Network, Unavailable
+from directory.plans import PlanSettings
+from directory.searches import Searches
 from tests.ldap.house import directory, grants, look_up, settings_for
 from tests.ldap.slapd import SUBMITTERS, dn_of
 
@@ -237,3 +239,26 @@ def pause(seconds):
     from twisted.internet import reactor, task
 
     return task.deferLater(reactor, seconds)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_plan_comes_from_the_attribute_then_a_group_then_the_domain(slapd, authority):
+    plans = PlanSettings(
+        {"sales": "sellers", SUBMITTERS: "senders"}, {"example.org": "tenant", "example.com": "hosts"}
+    )
+    reading = Reading(plans=plans)
+    with directory(settings_for(slapd.tls_url, authority=authority), reading=reading) as made:
+        found = {login: await look_up(made, login) for login in ("alice", "bob", "user0007", "erin")}
+        host = await look_up(made, Network("198.51.100.7"))
+    chosen = {login: (person.plan, person.plan_from) for login, person in found.items()}
+    assert chosen["alice"] == ("staff", "its entry")
+    assert chosen["bob"] == ("sellers", "directory.plans.groups: sales")
+    assert chosen["user0007"] == ("senders", f"directory.plans.groups: {SUBMITTERS}")
+    assert chosen["erin"] == ("tenant", "directory.plans.domains: example.org")
+    assert (host.plan, host.domain) == ("hosts", "example.com")
+
+
+def test_memberof_is_asked_for_only_when_a_group_has_a_plan():
+    settings = settings_for("ldap://127.0.0.1")
+    assert "memberOf" not in Searches(settings, Reading()).shape.wanted
+    assert "memberOf" in Searches(settings, Reading(plans=PlanSettings({"staff": "x"}))).shape.wanted
