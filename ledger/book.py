@@ -214,6 +214,7 @@ class Book(Transaction):
         """Delete some of what no verb comes across any more."""
         self._tally.tidy(rows)
         self.marks.tidy(rows)
+        self.events.tidy(rows)
 
     def _sweep(self, most: int) -> None:
         for row in map(ChargeRow, self._execute(_DUE, (self._now, most)).fetchall()):

@@ -23,7 +23,10 @@
 --   secrets         hash: name → 32 octets
 --   a:LOGIN         hash, app passwords: id → "made revoked used from body"
 --   app_ids         hash: id of an app password → login
---   audit, events   streams
+--   e               hash, events: id → "serial at length subject body"
+--   es              sorted set: the ids of events by their serials (meta: events is the last)
+--   e:SUBJECT       sorted set: the ids of a subject's events by their serials
+--   audit           stream
 
 local META = KEYS[1]
 local P = string.sub(META, 1, -5)
@@ -537,9 +540,57 @@ function verbs.bury()
   return "1"
 end
 
-function verbs.note(stream, text)
-  note(stream, 100000, text)
+-- A block that sets itself, once: whoever comes second finds its id taken.
+function verbs.keep_once(id, body, audit)
+  if call("HEXISTS", P .. "blocks", id) == 1 then return "0" end
+  set_block(id, "1 - " .. #body .. " " .. body)
+  note("audit", 100000, audit)
   return "1"
+end
+
+-- ---- events
+
+local EVENTS_MOST, EVENTS_KEPT, EVENTS_OF_ONE = 20000, 31 * 86400, 200
+
+-- Forget the oldest events, two at a time at most, when they are too many or too old.
+local function forget_events(last)
+  for _, id in ipairs(call("ZRANGEBYSCORE", P .. "es", "-inf", "+inf", "LIMIT", 0, 2)) do
+    local serial, at = string.match(call("HGET", P .. "e", id) or "0 0 ", "^(%d+) (%S+) ")
+    if tonumber(serial) > last - EVENTS_MOST and tonumber(at) > now - EVENTS_KEPT then return end
+    call("HDEL", P .. "e", id)
+    call("ZREM", P .. "es", id)
+  end
+end
+
+-- The first to note an id has noted it for all.
+function verbs.event_note(id, subject, at, body)
+  if call("HEXISTS", P .. "e", id) == 1 then return "0" end
+  local serial, of = call("HINCRBY", META, "events", 1), P .. "e:" .. subject
+  local told = at == "" and stamp(now) or at
+  call("HSET", P .. "e", id, int(serial) .. " " .. told .. " " .. #subject .. " " .. subject .. body)
+  call("ZADD", P .. "es", int(serial), id)
+  call("ZADD", of, int(serial), id)
+  call("EXPIRE", of, EVENTS_KEPT)
+  for _, old in ipairs(call("ZREVRANGE", of, EVENTS_OF_ONE, EVENTS_OF_ONE + 1)) do call("ZREM", of, old) end
+  forget_events(serial)
+  return "1"
+end
+
+local function events_with(said, ids)
+  for _, id in ipairs(ids) do
+    local text = call("HGET", P .. "e", id)
+    if text then said[#said + 1], said[#said + 2] = id, text end
+  end
+  return said
+end
+
+function verbs.events_of(subject) return events_with({}, call("ZREVRANGE", P .. "e:" .. subject, 0, EVENTS_OF_ONE - 1)) end
+
+function verbs.event_find(id) return events_with({}, {id}) end
+
+function verbs.events_after(serial, most)
+  local last = call("HGET", META, "events") or "0"
+  return events_with({last}, call("ZRANGEBYSCORE", P .. "es", "(" .. serial, "+inf", "LIMIT", 0, most))
 end
 
 -- ---- what AUTH keeps
@@ -649,7 +700,8 @@ end
 
 local COUNT = {
   reserve = 10, settle = 6, release = 3, refund = 3, take_up = 2, refund_untaken = 2, standing = 1, reset = 2, look = 1, blocks = 0,
-  keep = 4, lift = 3, merge = 2, bury = 0, note = 2,
+  keep = 4, lift = 3, merge = 2, bury = 0,
+  keep_once = 3, event_note = 4, events_of = 1, event_find = 1, events_after = 2,
   marks_look = 1, marks_note = 2, marks_drop = 1, marks_names = 1, secret = 2,
   apps = 1, apps_keep = 4, apps_revoke = 3, apps_use = 3
 }

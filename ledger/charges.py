@@ -13,8 +13,10 @@ from typing import Literal, Protocol
 
 from ledger.app_passwords import AppPassword
 from ledger.blocks import Block
+from ledger.events import Event
 from ledger.limits import AMOUNT_MAX, Limit, Standing
 from ledger.marks import Mark, Pair, Seen
+from ledger.tombstones import Tombstone
 
 LAPSE = 3600.0  # seconds after which an unsettled reservation is given back
 LAPSED_KEPT = 86400.0  # seconds for which a lapsed one can still be settled, which charges it anew
@@ -164,6 +166,18 @@ class Ledger(Protocol):
 
     def lift(self, block_id: str, author: str, reason: str) -> Awaitable[bool]:
         """Lift a block, leaving a tombstone. False if there is none such. Audited."""
+
+    def block_once(self, block: Block) -> Awaitable[bool]:
+        """Keep a block unless one of its id is or was there (False). Audited."""
+
+    def history(self) -> Awaitable[tuple[Tombstone, ...]]:
+        """Every block that is known, ended and lifted ones too, oldest first."""
+
+    def note_event(self, event: Event) -> Awaitable[bool]:
+        """Keep an event, of which the oldest are forgotten. False when one of its id is there already."""
+
+    def events_of(self, subject: str) -> Awaitable[tuple[Event, ...]]:
+        """The newest events of a subject, the newest first."""
 
     def guard_look(self, pairs: tuple[Pair, ...]) -> Awaitable[tuple[Seen, ...]]:
         """How many marks are under each key, and whether the named one is."""

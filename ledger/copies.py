@@ -103,6 +103,24 @@ class Copies:
         await self.local.merge((Tombstone(kept, None, None, None),))
         return kept
 
+    async def block_once(self, block: Block) -> bool:
+        """See `charges.Ledger.block_once`. While Redis is away this node blocks alone; another that does the
+        same gives it the same id, so that they are one block once they meet."""
+        try:
+            await self._fetch()
+            if await self._hand(script.keep_once(block), _as_it_is) != b"1":
+                return False
+        except Unavailable:
+            return await self.local.block_once(block)
+        await self.local.merge((Tombstone(block, None, None, None),))
+        return True
+
+    async def history(self) -> tuple[Tombstone, ...]:
+        """See `charges.Ledger.history`: this node's copy, after a look at Redis if that serves."""
+        with contextlib.suppress(Unavailable):
+            await self._fetch()
+        return await self.local.history()
+
     async def lift(self, block_id: str, author: str, reason: str) -> bool:
         """See `charges.Ledger.lift`. While Redis is away this node lifts alone and publishes it later."""
         try:

@@ -10,12 +10,11 @@ Charges and their lives stand here, what was taken for them in `ledger.counters`
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal
 
 from ledger.blocks import Block
 from ledger.charges import (
-    ENDED_BLOCK_KEPT,
     LAPSE,
     LAPSED_KEPT,
     RECORD_KEPT,
@@ -31,6 +30,8 @@ from ledger.charges import (
 from ledger.counters import Counters, Taking
 from ledger.limits import Limit, Standing
 from ledger.model_auth import AuthModel
+from ledger.model_blocks import BlocksModel
+from ledger.model_events import EventsModel
 
 State = Literal["reserved", "settled", "refunded", "lapsed"]
 
@@ -55,7 +56,7 @@ class _Charge:
         return returned
 
 
-class ModelLedger(AuthModel):
+class ModelLedger(AuthModel, BlocksModel, EventsModel):
     """A `Ledger` in memory. `clock` gives epoch seconds; `available` False makes every verb Unavailable."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -64,8 +65,6 @@ class ModelLedger(AuthModel):
         self._clock = clock
         self._counters = Counters()
         self._charges: dict[ChargeId, _Charge] = {}
-        self._blocks: dict[str, Block] = {}
-        self._lifted: set[str] = set()
         self._generation = 0
         self._told = -1
         self._serial = 0
@@ -172,30 +171,6 @@ class ModelLedger(AuthModel):
         self._moved()
         return count
 
-    async def blocks(self) -> tuple[int, tuple[Block, ...]]:
-        self._begin()
-        return self._generation, self._current()
-
-    async def block(self, block: Block) -> Block:
-        now = self._begin()
-        old = self._blocks.get(block.id)
-        kept = replace(block, version=old.version + 1) if old and block.id not in self._lifted else block
-        if not block.id or block.id in self._lifted:
-            kept = replace(block, id=f"b{len(self._blocks) + 1}", version=1)
-        self._blocks[kept.id] = kept
-        self.audit.append((now, kept.author, "block", kept.subject, kept.reason))
-        self._moved()
-        return kept
-
-    async def lift(self, block_id: str, author: str, reason: str) -> bool:
-        now = self._begin()
-        if block_id not in self._blocks or block_id in self._lifted:
-            return False
-        self._lifted.add(block_id)
-        self.audit.append((now, author, "lift", self._blocks[block_id].subject, reason))
-        self._moved()
-        return True
-
     def watch(self, changed: Callable[[int, tuple[Block, ...]], None]) -> None:
         self._watchers.append(changed)
         if self.available:
@@ -231,11 +206,6 @@ class ModelLedger(AuthModel):
         self._generation += 1
         for changed in self._watchers:
             changed(self._generation, self._current())
-
-    def _current(self) -> tuple[Block, ...]:
-        since = self._clock() - ENDED_BLOCK_KEPT
-        held = (block for block in self._blocks.values() if block.id not in self._lifted)
-        return tuple(block for block in held if block.end is None or block.end > since)
 
     def _newest(self, mta: str, queue_id: str) -> _Charge | None:
         found = (c for charge, c in self._charges.items() if (charge.mta, charge.queue_id) == (mta, queue_id))

@@ -17,6 +17,7 @@ class AuthModel:
     """A part of `ledger.model.ModelLedger`, which begins every verb and tells that something has moved."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.audit: list[tuple[float, str, str, str, str]] = []
         self._marks = Marks()
         self._app_passwords: dict[str, AppPassword] = {}

@@ -57,6 +57,13 @@ class Register:
         self.note(block.author, "block", block.subject, block.id, block.reason)
         return block
 
+    def keep_once(self, block: Block) -> bool:
+        """Keep a new block unless its id is known, lifted or not."""
+        if self._execute("SELECT 1 FROM blocks WHERE id = ?", (block.id,)).fetchone():
+            return False
+        self.keep(block)
+        return True
+
     def _unused_id(self) -> str:
         while True:
             new = self._new_id()

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 APPLICATION_ID = 0x53574C47  # "SWLG", PRAGMA application_id: tells our file from any other database
-VERSION = 2  # PRAGMA user_version
+VERSION = 3  # PRAGMA user_version
 
 
 class Connection(Protocol):
@@ -72,6 +72,13 @@ STEPS = {
             networks TEXT NOT NULL, senders TEXT NOT NULL, made REAL NOT NULL, due REAL, revoked REAL,
             used REAL, used_from TEXT NOT NULL)""",
         "CREATE INDEX app_passwords_login ON app_passwords (login)",
+    ),
+    3: (
+        # what became of limits and blocks (ledger.events)
+        """CREATE TABLE events (
+            serial INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, subject TEXT NOT NULL,
+            at REAL NOT NULL, body TEXT NOT NULL)""",
+        "CREATE INDEX events_subject ON events (subject, serial)",
     ),
 }
 

@@ -123,6 +123,12 @@ def keep(block: Block, ids: tuple[str, ...]) -> Verb:
     return b"keep", write(block.id), write(" ".join(ids)), _body(block), audit
 
 
+def keep_once(block: Block) -> Verb:
+    """Answered ``1``, or ``0`` when the id is taken."""
+    audit = audit_of(block.author, "block", block.subject, block.id, block.reason)
+    return b"keep_once", write(block.id), _body(block), audit
+
+
 def lift(block: Block, author: str, reason: str) -> Verb:
     """Answered with the tombstone, or ``""``."""
     lifting = write(json.dumps({"by": author, "why": reason}))

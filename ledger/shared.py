@@ -23,12 +23,13 @@ from ledger.runner import Runner
 from ledger.script import Clock, Verb
 from ledger.settings import LedgerSettings
 from ledger.shared_auth import SharedAuth
+from ledger.shared_events import SharedEvents
 from ledger.sqlite import SqliteLedger
 
 Changed = Callable[[int, tuple[Block, ...]], None]
 
 
-class SharedLedger(SharedAuth):
+class SharedLedger(SharedAuth, SharedEvents):
     """A `charges.Ledger`. Every verb gives a Deferred that fails with nothing but Unavailable."""
 
     def __init__(
@@ -42,6 +43,7 @@ class SharedLedger(SharedAuth):
     ) -> None:
         """`clock` tells the time in place of the server's, for tests."""
         self._uptime = clock or time.monotonic
+        self._log = log
         local_too = settings.unavailable == "local"
         runner = Runner(settings.redis, reactor=reactor, log=log, clock=clock)
         super().__init__(runner, local if local_too else None)
@@ -192,6 +194,8 @@ class SharedLedger(SharedAuth):
 
     def _seen(self, looked: list[bytes | None], fresh: bool) -> None:
         self.copies.seen(looked, fresh)
+        if fresh:
+            Deferred.fromCoroutine(self.tell_events(self._log))
         if fresh and self._fallback:
             Deferred.fromCoroutine(self._fallback.rejoined())
 

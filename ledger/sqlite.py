@@ -19,6 +19,7 @@ from ledger.book import Book
 from ledger.charges import Admitted, Amounts, ChargeId, Held, Refused, Submission, Unavailable
 from ledger.clerk import Clerk, Report, State
 from ledger.clock import HostClock
+from ledger.events import Event
 from ledger.limits import Limit, Standing
 from ledger.marks import Mark, Pair, Seen
 from ledger.rows import Outstanding
@@ -88,6 +89,23 @@ class SqliteLedger:
 
     def lift(self, block_id: str, author: str, reason: str) -> Deferred[bool]:
         return self._ask(lambda book: book.lift(block_id, author, reason))
+
+    def block_once(self, block: Block) -> Deferred[bool]:
+        return self._ask(lambda book: book.block_once(block))
+
+    def note_event(self, event: Event) -> Deferred[bool]:
+        return self._ask(lambda book: book.events.note(event))
+
+    def events_of(self, subject: str) -> Deferred[tuple[Event, ...]]:
+        return self._ask(lambda book: book.events.of(subject))
+
+    def events_after(self, serial: int, most: int) -> Deferred[tuple[Event, ...]]:
+        """See `event_rows.EventRows.after`."""
+        return self._ask(lambda book: book.events.after(serial, most))
+
+    def forget_event(self, id: str) -> Deferred[None]:
+        """See `event_rows.EventRows.forget`."""
+        return self._ask(lambda book: book.events.forget(id))
 
     def guard_look(self, pairs: tuple[Pair, ...]) -> Deferred[tuple[Seen, ...]]:
         return self._ask(lambda book: book.marks.look(pairs))

@@ -13,6 +13,7 @@ from ledger.app_password_rows import AppPasswordRows
 from ledger.app_passwords import AppPassword
 from ledger.blocks import Block
 from ledger.clock import Time
+from ledger.event_rows import EventRows
 from ledger.mark_rows import MarkRows
 from ledger.marks import Mark, Pair
 from ledger.register import Register
@@ -29,7 +30,8 @@ _META = "SELECT generation, era, booted, shift FROM meta"
 class Transaction:
     """One after the other on one connection.
 
-    `register` holds blocks with their tombstones, `marks` and `app_passwords` what AUTH keeps; `generation`
+    `register` holds blocks with their tombstones, `events` what became of them, `marks` and `app_passwords`
+    what AUTH keeps; `generation`
     is the last that was read or committed.
     """
 
@@ -40,6 +42,7 @@ class Transaction:
         self.register = Register(connection, new_id)
         self.marks = MarkRows(connection)
         self.app_passwords = AppPasswordRows(connection)
+        self.events = EventRows(connection)
         self._now = 0.0
         self._era = 0
         self._moved = False
@@ -54,7 +57,7 @@ class Transaction:
         if (time.booted, time.shift) != (booted, shift):
             self._execute("UPDATE meta SET booted = ?, shift = ?", (time.booted, time.shift))
         self._now = self._tally.now = self.register.now = time.now
-        self.marks.now = self.app_passwords.now = time.now
+        self.marks.now = self.app_passwords.now = self.events.now = time.now
         self._tally.skew, self._tally.era = time.skew, self._era
         self._moved = False
 
@@ -107,6 +110,12 @@ class Transaction:
     def history(self) -> tuple[Tombstone, ...]:
         """Every block with its tombstone: this node's copy."""
         return self.register.history()
+
+    def block_once(self, block: Block) -> bool:
+        """See `charges.Ledger.block_once`."""
+        kept = self.register.keep_once(block)
+        self._moved = self._moved or kept
+        return kept
 
     def merge(self, copies: tuple[Tombstone, ...]) -> int:
         """Take over another node's copies; how many were news."""

@@ -40,10 +40,10 @@ FLOORS = {
         " nodes once passwords searches servers sessions settings",
     },
     "ledger": {
-        1: "app_passwords auth_script blocks charges counters limits marks model model_auth rows script"
-        " tombstones",
-        2: "app_password_rows book bookfile clerk clock copies desk fallback mark_rows redis register runner"
-        " schema settings shared shared_auth sqlite tally transaction",
+        1: "app_passwords auth_script blocks charges counters event_script events limits marks model"
+        " model_auth model_blocks model_events rows script tombstones",
+        2: "app_password_rows book bookfile clerk clock copies desk event_rows fallback mark_rows redis"
+        " register runner schema settings shared shared_auth shared_events sqlite tally transaction",
     },
     "sidecar": {
         2: "binding daemon document ending endpoints exchange gate host inheritance lines listen log metrics"
@@ -98,7 +98,7 @@ IMPURE = {
 IMPURE_CALLS = {"open", "print", "input", "breakpoint"}
 CLOCKS = {"now", "utcnow", "today"}
 #: The reference ledger has the verbs of a ledger, which are awaited.
-MAY_WAIT = {"ledger.model", "ledger.model_auth"}
+MAY_WAIT = {"ledger.model", "ledger.model_auth", "ledger.model_blocks", "ledger.model_events"}
 
 #: Each of these is named by one module only, so that it can be replaced.
 ONE_PLACE = {
