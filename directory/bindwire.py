@@ -116,8 +116,8 @@ def _end(buffer: bytes) -> int | None:
     return at + size if len(buffer) >= at + size else None
 
 
-def _values(data: bytes) -> list[tuple[int, bytes]]:
-    """Tag and content of each element in `data`. Raises Broken."""
+def elements(data: bytes) -> list[tuple[int, bytes]]:
+    """Tag and content of each BER element in `data`, lengths in any form that LDAP allows. Raises Broken."""
     found, at = [], 0
     while at < len(data):
         if at + 2 > len(data):
@@ -137,13 +137,13 @@ def _values(data: bytes) -> list[tuple[int, bytes]]:
 
 
 def _parse(message: bytes) -> Response:
-    parts = _values(_values(message)[0][1])
+    parts = elements(elements(message)[0][1])
     if len(parts) < 2 or parts[0][0] != 0x02 or not 1 <= len(parts[0][1]) <= 4:
         raise Broken("a message without an id")
     kind, operation = parts[1]
     if kind not in (BIND_RESPONSE, EXTENDED_RESPONSE):
         raise Broken(f"an answer of kind {kind:#x} that nobody asked for")
-    fields = _values(operation)
+    fields = elements(operation)
     if [tag for tag, _ in fields[:3]] != [0x0A, 0x04, 0x04] or not 1 <= len(fields[0][1]) <= 4:
         raise Broken("a result without a code")
     code, text = int.from_bytes(fields[0][1], "big"), fields[2][1].decode("utf-8", "replace")
@@ -152,8 +152,8 @@ def _parse(message: bytes) -> Response:
 
 
 def _policy(controls: bytes) -> bytes | None:
-    for _, control in _values(controls):
-        fields = _values(control)
+    for _, control in elements(controls):
+        fields = elements(control)
         if fields and fields[0] == (0x04, PPOLICY.encode()) and fields[-1][0] == 0x04 and len(fields) > 1:
             return fields[-1][1]
     return None

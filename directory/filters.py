@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping
 
 DEEPEST = 20  # parentheses in parentheses
 _PLACE = re.compile(r"\{([a-z]*)\}")
+_TERM = re.compile(r"\([^()]*\{[a-z]*\}[^()]*\)")
 _VALUE = r"(?:[^()\\\x00{}]|\\[0-9a-fA-F]{2}|\{[a-z]*\})*"
 _ITEM = re.compile(rf"[A-Za-z0-9][A-Za-z0-9;.:-]*(?:~=|>=|<=|=){_VALUE}")
 _PRINTABLE = re.compile(r"[^()*\\\x00-\x1f\x7f-\U0010ffff]*")
@@ -95,9 +96,21 @@ def _check_places(text: str, places: Collection[str]) -> None:
         raise ValueError(f"has the place {{{unknown[0]}}}; known: {known}")
 
 
-def fill_filter(template: str, values: Mapping[str, str]) -> str:
-    """A checked filter with its places filled in; raises KeyError for a value that is not given."""
-    return _PLACE.sub(lambda place: escape_value(values[place[1]]), template)
+def fill_filter(template: str, values: Mapping[str, str | tuple[str, ...]]) -> str:
+    """A checked filter with its places filled in; raises KeyError for a value that is not given.
+
+    A term whose place has several values becomes ``(|…)`` with a term for each; it must have one at least.
+    """
+
+    def fill(term: str) -> str:
+        names = _PLACE.findall(term)
+        many = next((name for name in names if not isinstance(values[name], str)), "")
+        if not many:
+            return _PLACE.sub(lambda place: escape_value(str(values[place[1]])), term)
+        each = (fill_filter(term, {**values, many: one}) for one in values[many])
+        return f"(|{''.join(each)})"
+
+    return _TERM.sub(lambda term: fill(term[0]), template)
 
 
 def fill_dn(template: str, values: Mapping[str, str]) -> str:

@@ -19,6 +19,8 @@ from directory.shape import Shape
 from directory.troubles import Puzzling
 
 Listed = Mapping[str, Mapping[Address, str]]
+#: What an entry is to the principal → how its addresses are said to be held.
+_HOLDERS = {"": "{}", "group": "group {}", "delegate": "{} (as its delegate)"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +112,7 @@ def person(
     for group in around.groups:
         _addresses(pile, group, shape, reading, "group", shared=True)
     for other in around.delegators:
-        _addresses(pile, other, shape, reading, "delegate of", shared=True)
+        _addresses(pile, other, shape, reading, "delegate", shared=True)
     _domains(pile, entry, shape, reading)
     stopped = state(entry, shape, now, pile.notes) or (None if around.may_submit else "not_in_group")
     nothing = not (found or pile.shared or pile.any or pile.listed)
@@ -174,7 +176,7 @@ def _addresses(
     pile: _Pile, entry: Entry, shape: Shape, reading: Reading, what: str, *, shared: bool = False
 ) -> None:
     """Put all addresses of `entry` on the pile; `what` it is to the principal goes into the words."""
-    holder = f"{what} {entry.dn}".strip()
+    holder = _HOLDERS[what].format(entry.dn)
     homes: list[str] = []
 
     def grant(attribute: str, text: str) -> None:

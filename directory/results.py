@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from directory.bindwire import BindResult
+from directory.bindwire import BindResult, Broken, elements
 from directory.identity import Reason, Unavailable
 
 SUCCESS, INVALID_CREDENTIALS = 0, 49
@@ -52,8 +52,8 @@ def judge(result: BindResult) -> Reason | None:
     verdict = _VERDICTS.get(result.code)
     if verdict is None:
         raise Unavailable(f"the server answered result {result.code} to a bind: {result.text[:200]}")
-    if error is not None and error in _POLICY:
-        return _POLICY[error]
+    if error is not None and error in _POLICY and verdict != "disabled":
+        return _POLICY[error]  # but 389ds calls an account that was switched off locked, too
     data = _DATA_IN_TEXT.search(result.text)
     if result.code == INVALID_CREDENTIALS and data is not None:
         return _DATA.get(data[1], "wrong_password")
@@ -63,14 +63,13 @@ def judge(result: BindResult) -> Reason | None:
 def policy_error(value: bytes) -> int | None:
     """The error in a password policy response, None when it holds none or is none.
 
-    ``SEQUENCE { warning [0] CHOICE OPTIONAL, error [1] ENUMERATED OPTIONAL }``, every length in one octet.
+    ``SEQUENCE { warning [0] CHOICE OPTIONAL, error [1] ENUMERATED OPTIONAL }``; 389ds writes every length in
+    four octets.
     """
-    if len(value) < 2 or value[0] != 0x30 or value[1] != len(value) - 2:
+    try:
+        (tag, content), *rest = elements(value)
+        fields = dict(elements(content)) if tag == 0x30 and not rest else {}
+    except (Broken, ValueError):
         return None
-    at = 2
-    while at + 2 <= len(value):
-        tag, length = value[at], value[at + 1]
-        if tag == 0x81 and length == 1 and at + 3 <= len(value):
-            return value[at + 2]
-        at += 2 + length
-    return None
+    error = fields.get(0x81, b"")
+    return error[0] if len(error) == 1 else None

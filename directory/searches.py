@@ -6,7 +6,7 @@ Knows which filter is sent where. Must not know connections, threads, caches or 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Literal, Protocol
 
@@ -53,7 +53,9 @@ class Searches:
     def __init__(self, settings: LdapSettings, reading: Reading) -> None:
         self.settings = settings
         # memberOf can be longer than all the rest of an entry: only those pay for it who need it.
-        self.shape: Shape = settings.shape if reading.plans.groups else settings.shape.without("groups")
+        shape = settings.shape
+        needs_groups = bool(reading.plans.groups) or "{groups}" in shape.filters.get("groups", "")
+        self.shape: Shape = shape if needs_groups else shape.without("groups")
         self.reading = reading
 
     @property
@@ -90,7 +92,12 @@ class Searches:
         return person(entries[0], around, self.shape, background.reading, background.listed, time.time())
 
     def _around(self, session: Searching, entry: Entry, login: str) -> Around:
-        places = {"dn": entry.dn, "login": login, "group": self.settings.submission_group}
+        places = {
+            "dn": entry.dn,
+            "login": login,
+            # Nobody is a group: the name of the entry itself finds none.
+            "groups": entry.texts(self.shape.names("groups")) or entry.dn,
+        }
         base = self.settings.groups_base or self.settings.base
         wanted = self.shape.names("mailboxes", "aliases", "proxies")
 
@@ -99,15 +106,18 @@ class Searches:
             return session.search(where, fill_filter(template, places), wanted) if template else ()
 
         return Around(
-            look("groups", base), look("delegates", self.settings.base), self._may_submit(session, places)
+            look("groups", base),
+            look("delegates", self.settings.base),
+            self._may_submit(session, entry.dn, login),
         )
 
-    def _may_submit(self, session: Searching, places: Mapping[str, str]) -> bool:
+    def _may_submit(self, session: Searching, dn: str, login: str) -> bool:
         """A group that is not there is a mistake of the settings: Refused, and nobody is judged by it."""
+        places = {"dn": dn, "login": login, "group": self.settings.submission_group}
         template = self.shape.filters.get("submitter", "")
         if not template or ("{group}" in template and not places["group"]):
             return True
-        at = places["group"] if self.shape.submitter_at == "group" else places["dn"]
+        at = places["group"] if self.shape.submitter_at == "group" else dn
         return bool(session.search(at, fill_filter(template, places), ("1.1",), scope="BASE"))
 
     def read_background(self, session: Searching) -> Background:

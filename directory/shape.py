@@ -17,7 +17,7 @@ from directory.filters import check_filter
 FILTERS: dict[str, frozenset[str]] = {
     "user": frozenset({"login", "local", "domain"}),
     "users": frozenset(),
-    "groups": frozenset({"dn", "login"}),
+    "groups": frozenset({"dn", "login", "groups"}),
     "delegates": frozenset({"dn", "login"}),
     "submitter": frozenset({"dn", "login", "group"}),
     "hosts": frozenset(),
@@ -32,7 +32,7 @@ ROLES: dict[str, str] = {
     "proxies": "addresses as SMTP:main and smtp:alias (Exchange); other prefixes are left out",
     "domains": "domains to send from: each listed address of it, or any (`example.org any`)",
     "plan": "the plan's name",
-    "groups": "groups that it is in, for directory.plans.groups; asked for when there are such",
+    "groups": "groups that it is in: for directory.plans.groups and {groups}; asked for when one needs them",
     "null_sender": "TRUE: may send with the null sender",
     "terms": "which terms were accepted: a version or a date",
     "network": "a network or address of a host",

@@ -50,9 +50,11 @@ def bound(code, diagnostic="", **more):
     return result(0x61, code, diagnostic, **more)
 
 
-def policy(error):
-    """The password policy control."""
+def policy(error, *, as_389ds=False):
+    """The password policy control; 389ds writes a warning beside the error, and lengths in four octets."""
     value = tlv(0x30, tlv(0x81, bytes((error,))))
+    if as_389ds:
+        value = bytes.fromhex("30840000000ea084000000058003015180") + b"\x81\x01" + bytes((error,))
     return tlv(0xA0, tlv(0x30, text("1.3.6.1.4.1.42.2.27.8.5.1") + text(value)))
 
 

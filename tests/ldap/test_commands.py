@@ -14,17 +14,18 @@ from tests.ldap.slapd import BASE, SERVICE, SERVICE_PASSWORD, host, password
 CLONE = Path(__file__).parents[2]
 
 
-@pytest.fixture
-def command(slapd, authority, tmp_path):
-    """Runs a subcommand; `changes` go into directory.ldap."""
+def command_for(server, tmp_path):
+    """Runs a subcommand against a server; `changes` go into directory.ldap."""
     (tmp_path / "secret").write_text(SERVICE_PASSWORD + "\n")
     (tmp_path / "secret").chmod(0o600)
+    standard = server
 
-    def run(*arguments, stdin="", changes=None, server=slapd):
+    def run(*arguments, stdin="", changes=None, server=None):
+        server = server or standard
         section = {
             "preset": "openldap",
             "servers": [server.tls_url],
-            "ca_file": str(authority.ca),
+            "ca_file": str(server.authority.ca),
             "bind_dn": SERVICE,
             "password": {"file": str(tmp_path / "secret")},
             "base": BASE,
@@ -45,6 +46,12 @@ def command(slapd, authority, tmp_path):
         )
 
     return run
+
+
+@pytest.fixture
+def command(slapd, tmp_path):
+    """Runs a subcommand against the shared slapd."""
+    return command_for(slapd, tmp_path)
 
 
 def text(done):

@@ -61,6 +61,20 @@ def test_a_broken_name_is_refused(text):
         check_dn(text, ("login",))
 
 
+@pytest.mark.parametrize(
+    ("template", "values", "filled"),
+    [
+        ("(x={groups})", ("a",), "(|(x=a))"),
+        ("(&(m=*)(|(x={dn})(y={groups})))", ("a*", "b)"), "(&(m=*)(|(x=d)(|(y=a\\2a)(y=b\\29))))"),
+        ("(!(y={groups}))", ("a", "b"), "(!(|(y=a)(y=b)))"),
+        ("(y={groups})", "one", "(y=one)"),
+    ],
+)
+def test_a_term_with_several_values_is_written_for_each(template, values, filled):
+    assert fill_filter(template, {"dn": "d", "groups": values}) == filled
+    assert check_filter(filled, ()) == filled
+
+
 @given(st.text(max_size=40))
 def test_no_value_changes_the_form_of_a_filter(text):
     filled = fill_filter("(&(objectClass=person)(uid={login}))", {"login": text})

@@ -53,7 +53,7 @@ def test_there_are_twelve_written_entries_at_least(name):
 @pytest.mark.parametrize("name", ["openldap", "389ds", "active-directory", "freeipa"])
 def test_a_preset_can_be_read_and_its_filters_filled_in(name):
     shape = preset(name)
-    places = {**names_of("a*@b"), "dn": "cn=a(b),dc=x", "group": "cn=g"}
+    places = {**names_of("a*@b"), "dn": "cn=a(b),dc=x", "group": "cn=g", "groups": ("cn=a(b)", "cn=c")}
     assert set(shape.filters) == set(FILTERS)
     for template in shape.filters.values():
         assert "*@b" not in fill_filter(template, places).replace("\\2a@b", "")
