@@ -1,0 +1,1 @@
+"""Any bytes on the three sockets: the harnesses, the kept corpus, and a test that replays it."""
