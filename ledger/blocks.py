@@ -1,4 +1,4 @@
-"""Blocks: who is stopped, why, by whom and until when.
+"""Blocks: who is stopped, why, by whom and until when; grants are kept in the same form.
 
 Knows the life of a block. Must not know where blocks are kept, or what time it is.
 """
@@ -9,8 +9,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-Extent = Literal["sending", "login"]
-EXTENTS: tuple[Extent, ...] = ("sending", "login")
+Extent = Literal["sending", "login", "limits"]
+EXTENTS: tuple[Extent, ...] = ("sending", "login")  # those that stop somebody
+
+
+def actions_of(extent: Extent) -> tuple[str, str]:
+    """What the audit trail calls keeping a block or grant, and lifting it."""
+    return ("grant", "revoke") if extent == "limits" else ("block", "lift")
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +24,9 @@ class Block:
 
     `extent` ``sending`` refuses mail, ``login`` refuses AUTH as well. `start` and `end` are epoch seconds;
     `end` None is for good. `contact` is what the blocked sender may read. `version` grows with each change.
+
+    One of the extent ``limits`` stops nobody: it is a grant with these `terms` (ledger.grants), kept like a
+    block so that it has the same copies, versions and tombstones.
     """
 
     id: str
@@ -30,6 +38,17 @@ class Block:
     start: float
     end: float | None
     version: int = 1
+    terms: str = ""
+
+    @property
+    def is_grant(self) -> bool:
+        """Whether this is a grant."""
+        return self.extent == "limits"
+
+    @property
+    def said(self) -> str:
+        """Why, for the audit trail; of a grant with what was granted."""
+        return f"{self.terms}: {self.reason}" if self.is_grant else self.reason
 
     def holds(self, now: float) -> bool:
         """Whether the block is in force at `now` (epoch seconds)."""
@@ -37,13 +56,14 @@ class Block:
 
 
 class Blocklist:
-    """All blocks of one generation, found by subject. Never changes: a new generation is a new Blocklist."""
+    """All blocks of one generation, without grants, found by subject. Never changes: a new generation is a
+    new Blocklist."""
 
     __slots__ = ("_by_subject",)
 
     def __init__(self, blocks: Iterable[Block] = ()) -> None:
         self._by_subject: dict[str, list[Block]] = {}
-        for block in sorted(blocks, key=_longest_first):
+        for block in sorted((one for one in blocks if not one.is_grant), key=_longest_first):
             self._by_subject.setdefault(block.subject, []).append(block)
 
     def find(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from ledger.blocks import Block
+from ledger.blocks import Block, actions_of
 from ledger.charges import ENDED_BLOCK_KEPT
 from ledger.tombstones import Tombstone
 
@@ -43,7 +43,7 @@ class BlocksModel:
         if not block.id or block.id in self._lifted:
             kept = replace(block, id=f"b{len(self._blocks) + 1}", version=1)
         self._blocks[kept.id] = kept
-        self.audit.append((now, kept.author, "block", kept.subject, kept.reason))
+        self.audit.append((now, kept.author, actions_of(kept.extent)[0], kept.subject, kept.said))
         self._moved()
         return kept
 
@@ -52,7 +52,8 @@ class BlocksModel:
         if block_id not in self._blocks or block_id in self._lifted:
             return False
         self._lifted[block_id] = now, author, reason
-        self.audit.append((now, author, "lift", self._blocks[block_id].subject, reason))
+        lifted = self._blocks[block_id]
+        self.audit.append((now, author, actions_of(lifted.extent)[1], lifted.subject, reason))
         self._moved()
         return True
 

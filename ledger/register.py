@@ -8,16 +8,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from ledger.blocks import Block
+from ledger.blocks import Block, actions_of
 from ledger.charges import ENDED_BLOCK_KEPT
 from ledger.schema import Connection
 from ledger.tombstones import Tombstone
 
-_COLUMNS = "id, subject, extent, author, reason, contact, start, until, version"
-_KEEP = """INSERT INTO blocks (id, subject, extent, author, reason, contact, start, until, version)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET subject = excluded.subject,
+_COLUMNS = "id, subject, extent, author, reason, contact, start, until, version, terms"
+_KEEP = """INSERT INTO blocks (id, subject, extent, author, reason, contact, start, until, version, terms)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET subject = excluded.subject,
     extent = excluded.extent, author = excluded.author, reason = excluded.reason,
-    contact = excluded.contact, start = excluded.start, until = excluded.until, version = excluded.version"""
+    contact = excluded.contact, start = excluded.start, until = excluded.until, version = excluded.version,
+    terms = excluded.terms"""
 
 
 class Register:
@@ -43,7 +44,7 @@ class Register:
         rows = self._execute(
             f"SELECT {_COLUMNS}, lifted, lifted_by, lifted_why FROM blocks ORDER BY start, id"  # noqa: S608
         )
-        return tuple(Tombstone(Block(*row[:9]), *row[9:]) for row in rows)
+        return tuple(Tombstone(Block(*row[:10]), *row[10:]) for row in rows)
 
     def keep(self, block: Block) -> Block:
         """Keep a block: a known id is changed, and its version grows; else it is a new one."""
@@ -52,9 +53,8 @@ class Register:
             block = replace(block, version=row[0] + 1)
         elif row or not block.id:
             block = replace(block, id=self._unused_id(), version=1)
-        values = (block.id, block.subject, block.extent, block.author, block.reason, block.contact)
-        self._execute(_KEEP, (*values, block.start, block.end, block.version))
-        self.note(block.author, "block", block.subject, block.id, block.reason)
+        self._write(block)
+        self.note(block.author, actions_of(block.extent)[0], block.subject, block.id, block.said)
         return block
 
     def keep_once(self, block: Block) -> bool:
@@ -63,6 +63,10 @@ class Register:
             return False
         self.keep(block)
         return True
+
+    def _write(self, block: Block) -> None:
+        values = (block.id, block.subject, block.extent, block.author, block.reason, block.contact)
+        self._execute(_KEEP, (*values, block.start, block.end, block.version, block.terms))
 
     def _unused_id(self) -> str:
         while True:
@@ -74,12 +78,13 @@ class Register:
         """Lift a block, leaving its tombstone. False when there is none such or it is lifted already."""
         row = self._execute(
             "UPDATE blocks SET lifted = ?, lifted_by = ?, lifted_why = ?, version = version + 1"
-            " WHERE id = ? AND lifted IS NULL RETURNING subject",
+            " WHERE id = ? AND lifted IS NULL RETURNING subject, extent",
             (self.now, author, reason, block_id),
         ).fetchone()
         if row is None:
             return False
-        self.note(author, "lift", row[0], block_id, reason)
+        subject, extent = row
+        self.note(author, actions_of(extent)[1], subject, block_id, reason)
         return True
 
     def merge(self, one: Tombstone) -> bool:
@@ -87,12 +92,10 @@ class Register:
         known = next((mine for mine in self.history() if mine.block.id == one.block.id), None)
         if one.is_over(self.now) or (known is not None and not one.beats(known)):
             return False
-        block = one.block
-        values = (block.id, block.subject, block.extent, block.author, block.reason, block.contact)
-        self._execute(_KEEP, (*values, block.start, block.end, block.version))
+        self._write(one.block)
         self._execute(
             "UPDATE blocks SET lifted = ?, lifted_by = ?, lifted_why = ? WHERE id = ?",
-            (one.lifted, one.lifted_by, one.lifted_why, block.id),
+            (one.lifted, one.lifted_by, one.lifted_why, one.block.id),
         )
         return True
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 APPLICATION_ID = 0x53574C47  # "SWLG", PRAGMA application_id: tells our file from any other database
-VERSION = 3  # PRAGMA user_version
+VERSION = 4  # PRAGMA user_version
 
 
 class Connection(Protocol):
@@ -80,6 +80,7 @@ STEPS = {
             at REAL NOT NULL, body TEXT NOT NULL)""",
         "CREATE INDEX events_subject ON events (subject, serial)",
     ),
+    4: ("ALTER TABLE blocks ADD COLUMN terms TEXT NOT NULL DEFAULT ''",),  # of a grant (ledger.grants)
 }
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from ledger.blocks import Block
+from ledger.blocks import Block, actions_of
 from ledger.charges import Admitted, Amounts, ChargeId, Held, Refused, Submission
 from ledger.limits import Limit, Standing
 from ledger.tombstones import Tombstone
@@ -119,7 +119,7 @@ def look(epoch: bytes) -> Verb:
 
 def keep(block: Block, ids: tuple[str, ...]) -> Verb:
     """Answered with id and version; `ids` are those a new block may get."""
-    audit = audit_of(block.author, "block", block.subject, "%ID%", block.reason)
+    audit = audit_of(block.author, actions_of(block.extent)[0], block.subject, "%ID%", block.said)
     return b"keep", write(block.id), write(" ".join(ids)), _body(block), audit
 
 
@@ -132,7 +132,8 @@ def keep_once(block: Block) -> Verb:
 def lift(block: Block, author: str, reason: str) -> Verb:
     """Answered with the tombstone, or ``""``."""
     lifting = write(json.dumps({"by": author, "why": reason}))
-    return b"lift", write(block.id), lifting, audit_of(author, "lift", block.subject, block.id, reason)
+    audit = audit_of(author, actions_of(block.extent)[1], block.subject, block.id, reason)
+    return b"lift", write(block.id), lifting, audit
 
 
 def merge(one: Tombstone) -> Verb:
@@ -149,7 +150,7 @@ def audit_of(author: str, action: str, subject: str, block: str, reason: str) ->
 
 def _body(block: Block) -> bytes:
     values = (block.subject, block.extent, block.author, block.reason, block.contact, block.start, block.end)
-    return write(json.dumps(values))
+    return write(json.dumps((*values, block.terms) if block.terms else values))
 
 
 def write_block(one: Tombstone) -> bytes:
@@ -165,8 +166,8 @@ def write_block(one: Tombstone) -> bytes:
 def read_block(block_id: bytes, text: bytes) -> Tombstone:
     """The block in a text that `write_block` or the script wrote. Raises ValueError."""
     version, lifted, size, rest = text.split(b" ", 3)
-    subject, extent, author, reason, contact, start, end = json.loads(rest[: int(size)])
-    block = Block(read(block_id), subject, extent, author, reason, contact, start, end, int(version))
+    subject, extent, author, reason, contact, start, end, *terms = json.loads(rest[: int(size)])
+    block = Block(read(block_id), subject, extent, author, reason, contact, start, end, int(version), *terms)
     if lifted == b"-":
         return Tombstone(block, None, None, None)
     lifting = json.loads(rest[int(size) :])

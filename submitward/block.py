@@ -57,7 +57,9 @@ def keep(settings: Settings, options: argparse.Namespace) -> Answer:
         kept = book.block(wanted)
     line = f"{kept.subject}: blocked ({kept.extent}) {until(kept)}, id {kept.id}"
     note = missing(settings, kept.subject)  # the block comes first: it is urgent, and looking may fail
-    return Answer(DONE, asdict(kept), (line,), (f"{note}; the block holds all the same",) if note else ())
+    value = asdict(kept)
+    del value["terms"]  # of grants only
+    return Answer(DONE, value, (line,), (f"{note}; the block holds all the same",) if note else ())
 
 
 def missing(settings: Settings, subject: str) -> str:

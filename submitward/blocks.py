@@ -33,7 +33,8 @@ def show(settings: Settings, options: argparse.Namespace) -> Answer:
     now = time.time()
     with the_book(settings) as book:
         history = book.register.history()
-    listed = [one for one in history if options.all or state(one, now) == "in force"]
+    stops = (one for one in history if not one.block.is_grant)
+    listed = [one for one in stops if options.all or state(one, now) == "in force"]
     lines = tuple(in_words(one, now) for one in listed) or ("no blocks",)
     return Answer(DONE, [in_json(one, now) for one in listed], lines)
 
@@ -41,7 +42,9 @@ def show(settings: Settings, options: argparse.Namespace) -> Answer:
 def in_json(one: Tombstone, now: float) -> dict[str, object]:
     """One block for programs; moments are epoch seconds."""
     end = {"lifted": one.lifted, "lifted_by": one.lifted_by, "lifted_why": one.lifted_why}
-    return asdict(one.block) | {"state": state(one, now)} | end
+    value = asdict(one.block)
+    del value["terms"]  # of grants only
+    return value | {"state": state(one, now)} | end
 
 
 def state(one: Tombstone, now: float) -> str:

@@ -35,7 +35,8 @@ def lift(settings: Settings, options: argparse.Namespace) -> Answer:
         meant = [
             block.id
             for block in book.register.current()
-            if options.id == block.id or (options.id is None and options.target == block.subject)
+            if not block.is_grant
+            and (options.id == block.id or (options.id is None and options.target == block.subject))
         ]
         lifted = [block_id for block_id in meant if book.lift(block_id, author(), options.reason)]
     what = options.target or f"block {options.id}"

@@ -40,7 +40,7 @@ FLOORS = {
         " nodes once passwords searches servers sessions settings",
     },
     "ledger": {
-        1: "app_passwords auth_script blocks charges counters event_script events limits marks model"
+        1: "app_passwords auth_script blocks charges counters event_script events grants limits marks model"
         " model_auth model_blocks model_events rows script tombstones",
         2: "app_password_rows book bookfile clerk clock copies desk event_rows fallback mark_rows redis"
         " register runner schema settings shared shared_auth shared_events sqlite tally transaction",
