@@ -108,7 +108,7 @@ class Binds:
             self._failed(index, str(wrong))
             raise Unanswered(str(wrong)) from None
         except CancelledError:
-            self._failed(index, f"{connection.server} did not answer in time")
+            self._breakers.given_up(index)
             raise
         finally:
             if patience.active():
@@ -132,7 +132,7 @@ class Binds:
         try:
             return await self._connect(index, server)
         except CancelledError:
-            self._failed(index, f"{server}: no connection in time")
+            self._breakers.given_up(index)
             raise
         except (Transport, ConnectError, OSError, SSL.Error, ValueError) as wrong:
             text = (

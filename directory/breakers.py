@@ -66,6 +66,10 @@ class Breakers:
         breaker.why = why
         return is_new
 
+    def given_up(self, index: int) -> None:
+        """Whoever asked the server waits no more: that says nothing about the server."""
+        self._breakers[index].probe_since = None
+
     def why(self) -> str:
         """Why servers are not asked, for a message."""
         return "; ".join(dict.fromkeys(breaker.why for breaker in self._breakers if breaker.why))

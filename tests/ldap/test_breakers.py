@@ -29,6 +29,15 @@ def test_a_probe_that_never_ends_is_forgotten():
     assert breakers.begin(0, 13.0)
 
 
+def test_a_probe_whose_asker_left_is_anybodys_to_try_again():
+    breakers = Breakers([0], lambda: 1.0)
+    breakers.failed(0, 0.0, "why")
+    assert breakers.begin(0, 2.0)
+    breakers.given_up(0)
+    assert breakers.candidates(2.0) == [0]
+    assert breakers.begin(0, 2.0)
+
+
 def test_rest_grows_to_five_seconds_and_is_shortened_by_chance():
     for chance, least, most in ((0.0, 2.4, 2.6), (1.0, 4.9, 5.1)):
         breakers = Breakers([0], lambda chance=chance: chance)

@@ -2,9 +2,10 @@
 
 import pytest
 import pytest_twisted
-from twisted.internet.defer import gatherResults
+from twisted.internet import reactor
+from twisted.internet.defer import CancelledError, gatherResults
 
-from directory.identity import Denied, Verified
+from directory.identity import Denied, Unavailable, Verified
 from tests.ldap.house import directory, settings_for, verify
 from tests.ldap.slapd import BASE, SUBMITTERS, password, user
 
@@ -108,3 +109,18 @@ async def test_one_wrong_attempt_costs_one_failure_at_the_server(own_slapd, auth
         for _ in range(4):
             assert await verify(made, "fred", b"wrong") == Denied("wrong_password")
         assert await verify(made, "fred", password("fred")) == Verified("fred")
+
+
+@pytest_twisted.ensureDeferred
+async def test_who_hangs_up_while_being_judged_takes_the_server_from_nobody(own_slapd, authority, checker):
+    with directory(settings_for(own_slapd.tls_url, authority=authority), checker=checker) as made:
+        assert await verify(made, "alice", password("alice")) == Verified("alice")  # who she is, is known now
+        own_slapd.freeze()
+        left = [verify(made, "alice", password("alice")) for _ in range(3)]
+        for one in left:
+            one.addErrback(lambda failure: failure.trap(CancelledError, Unavailable))
+            reactor.callLater(0.2, one.cancel)
+        await gatherResults(left)
+        own_slapd.thaw()
+        assert await verify(made, "alice", password("alice")) == Verified("alice")
+        assert "ldap_server_failed" not in made.log.events()
