@@ -1,8 +1,8 @@
-"""OpenDKIM's KeyTable and SigningTable, as far as they tell which domain a message will be signed for.
+"""OpenDKIM's KeyTable and SigningTable, as far as they tell which key a message will be signed with.
 
 Knows the two files' grammar (opendkim.conf(5), `refile:` for the SigningTable) and OpenDKIM's way to search
 them, as measured on 2.11. Must not know where the files are, nor read a key. Stricter than OpenDKIM: lines
-that it would quietly never match, or crash on, are errors here.
+that it would quietly never match, relay mail unsigned for, or crash on, are errors here.
 """
 
 from __future__ import annotations
@@ -17,31 +17,50 @@ OF_THE_AUTHOR = "%"  # in the domain column: the domain of the From address
 
 
 class TableError(ValueError):
-    """A table cannot be trusted; str() is ``table:line: what is wrong``."""
+    """A table cannot be trusted; str() is ``table:line: what is wrong``, `mistakes` has all of them."""
+
+    def __init__(self, *mistakes: str) -> None:
+        super().__init__(mistakes[0])
+        self.mistakes = mistakes
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A line of the KeyTable: the d= it signs for (A-labels, or ``%``), the s=, and where the private key is:
+    a path, or the key itself in base64, which OpenDKIM takes too."""
+
+    domain: str
+    selector: str
+    path: str
+    line: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Tables:
-    """`keys` maps a key's name to its signing domain (A-labels, or ``%``); `lines` are the SigningTable's
-    patterns with the key each leads to, in their order."""
+    """`keys` maps a key's name to its line; `lines` are the SigningTable's patterns with the key each leads
+    to, in their order."""
 
-    keys: Mapping[str, str]
+    keys: Mapping[str, Key]
     lines: tuple[tuple[re.Pattern[str], str], ...]
 
     @property
     def domains(self) -> frozenset[str]:
         """Every domain that a key signs for, as far as the KeyTable names it."""
-        return frozenset(self.keys.values()) - {OF_THE_AUTHOR}
+        return frozenset(key.domain for key in self.keys.values()) - {OF_THE_AUTHOR}
 
-    def signing_domain(self, author: str) -> str | None:
-        """The d= that a message From `author` (as it is written there) gets, None if it stays unsigned.
+    def key_name(self, author: str) -> str | None:
+        """The name of the key that a message From `author` (as it is written there) gets.
 
         The first pattern that matches decides, as without MultipleSignatures; letter case plays no part.
         """
-        name = next((name for pattern, name in self.lines if pattern.fullmatch(author)), None)
+        return next((name for pattern, name in self.lines if pattern.fullmatch(author)), None)
+
+    def signing_domain(self, author: str) -> str | None:
+        """The d= that a message From `author` gets, None if it stays unsigned."""
+        name = self.key_name(author)
         if name is None:
             return None
-        domain = self.keys[name]
+        domain = self.keys[name].domain
         if domain != OF_THE_AUTHOR:
             return domain
         try:
@@ -51,53 +70,108 @@ class Tables:
 
 
 def parse_tables(key_table: str, signing_table: str) -> Tables:
-    """Both tables from their text. Raises TableError with the first mistake."""
-    keys = dict(_keys(key_table))
+    """Both tables from their text. Raises TableError with every mistake."""
+    mistakes: list[str] = []
+    keys: dict[str, Key] = {}
+    named: set[str] = set()  # also by lines that are wrong, so that one mistake is one
+    for number, words in _lines("KeyTable", key_table, mistakes):
+        name = words[0]
+        try:
+            if name in named:
+                raise ValueError(f"{name!r} stands here for the second time")
+            keys[name] = _key(words, number)
+        except ValueError as wrong:
+            mistakes.append(f"KeyTable:{number}: {wrong}")
+        named.add(name)
     lines = []
-    for number, pattern, value in _lines("SigningTable", signing_table):
-        name, _, _signer = value.partition(":")
-        if name not in keys:
-            raise TableError(f"SigningTable:{number}: there is no key {name!r} in the KeyTable")
-        lines.append((_compiled(pattern), name))
+    for number, words in _lines("SigningTable", signing_table, mistakes):
+        try:
+            lines.append(_pattern(words, named))
+        except ValueError as wrong:
+            mistakes.append(f"SigningTable:{number}: {wrong}")
+    if mistakes:
+        raise TableError(*mistakes)
     return Tables(keys, tuple(lines))
 
 
-def _compiled(pattern: str) -> re.Pattern[str]:
+def compile_pattern(pattern: str) -> re.Pattern[str]:
+    """What a pattern of the SigningTable matches: whole addresses, in any letter case."""
     # Runs of * mean one *, and this keeps a pattern like ***** from taking long.
     pieces = (re.escape(piece) for piece in re.split(r"\*+", pattern))
     return re.compile(".*".join(pieces), re.IGNORECASE)
 
 
-def _keys(text: str) -> Iterator[tuple[str, str]]:
-    seen: set[str] = set()
-    for number, name, value in _lines("KeyTable", text):
-        parts = value.split(":")
-        if len(parts) != 3 or not all(parts):
-            raise TableError(f"KeyTable:{number}: {name!r} needs domain:selector:path, none of them empty")
-        if name in seen:
-            raise TableError(f"KeyTable:{number}: {name!r} stands here for the second time")
-        seen.add(name)
-        yield name, _domain(parts[0], number)
+def _two(words: list[str]) -> tuple[str, str]:
+    if len(words) != 2:
+        raise ValueError(f"{len(words)} words where two belong")
+    return words[0], words[1]
 
 
-def _domain(text: str, number: int) -> str:
+#: RFC 6376 3.1: a selector is one or more labels of a domain name. OpenDKIM aborts on one that is not ASCII.
+_LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_SELECTOR = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
+#: A path, or the base64 of a private key, whose first octets are those of a long SEQUENCE.
+_PLACE = re.compile(r"(?:/|\.{1,2}/).+|MI[A-Za-z0-9+/]{100,}={0,2}")
+
+
+def is_selector(text: str) -> bool:
+    """Whether this can be an s= (RFC 6376 3.1)."""
+    return _SELECTOR.fullmatch(text) is not None
+
+
+def _key(words: list[str], number: int) -> Key:
+    name, value = _two(words)
+    parts = value.split(":")
+    if len(parts) != 3 or not all(parts):
+        raise ValueError(f"{name!r} needs domain:selector:path, none of them empty")
+    domain, selector, path = parts
+    if not is_selector(selector):
+        raise ValueError(f"{selector!r} is no selector: letters, digits and - (RFC 6376, 3.1)")
+    if not _PLACE.fullmatch(path):
+        raise ValueError(f"{path!r} is no path: one that does not begin with / is read as the key itself")
+    return Key(_domain(domain), selector, path, number)
+
+
+def _domain(text: str) -> str:
     if text == OF_THE_AUTHOR:
         return text
     try:
-        return parse_domain(text)
+        domain = parse_domain(text)
     except Malformed as wrong:
-        raise TableError(f"KeyTable:{number}: {text!r} is no domain: {wrong}") from None
+        raise ValueError(f"{text!r} is no domain: {wrong}") from None
+    if not text.isascii():
+        raise ValueError(f"OpenDKIM aborts on {text!r}: write {domain}")
+    if text.endswith("."):
+        raise ValueError(f"the dot at the end of {text!r} goes into d=: write {domain}")
+    return domain
 
 
-def _lines(table: str, text: str) -> Iterator[tuple[int, str, str]]:
-    """Number, first word and the one word after it, of each line that says something."""
+def _pattern(words: list[str], named: set[str]) -> tuple[re.Pattern[str], str]:
+    pattern, value = _two(words)
+    name, _, signer = value.partition(":")
+    if name not in named:
+        raise ValueError(f"there is no key {name!r} in the KeyTable")
+    if signer and "@" not in signer:
+        raise ValueError(f"after {name}: comes an address for i=; with {signer!r} mail leaves unsigned")
+    if not signer.isascii():
+        raise ValueError(f"{signer!r} cannot stand in i=: write its domain in A-labels")
+    if "*" not in pattern and not pattern.partition("@")[0]:
+        raise ValueError(f"{pattern!r} matches no address: write *{pattern}")
+    if "*" not in pattern and "@" not in pattern:
+        raise ValueError(f"{pattern!r} matches no address: write *@{pattern}")
+    return compile_pattern(pattern), name
+
+
+def _lines(table: str, text: str, mistakes: list[str]) -> Iterator[tuple[int, list[str]]]:
+    """Number and words of each line that says something."""
+    if text.startswith("\ufeff"):
+        mistakes.append(f"{table}:1: begins with a byte order mark, which OpenDKIM takes for a letter")
+        text = text[1:]
     for number, line in enumerate(text.split("\n"), 1):
         said = line.partition("#")[0].rstrip()
         if not said:
             continue
         if said[0].isspace():
-            raise TableError(f"{table}:{number}: starts with a blank, so OpenDKIM would not find it")
-        words = said.split()
-        if len(words) != 2:
-            raise TableError(f"{table}:{number}: {len(words)} words where two belong")
-        yield number, words[0], words[1]
+            mistakes.append(f"{table}:{number}: starts with a blank, so OpenDKIM would not find it")
+        else:
+            yield number, said.split()

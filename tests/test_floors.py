@@ -106,6 +106,7 @@ ONE_PLACE = {
     "sqlite3": "ledger.bookfile",
     "argon2": "directory.passwords",
     "prometheus_client": "sidecar.metrics",
+    "cryptography": "submitward.dkim.keyfile",
 }
 
 FORBIDDEN_NAMES = {"utils", "util", "common", "helpers", "helper", "misc", "core", "lib", "tools"}

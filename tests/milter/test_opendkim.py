@@ -8,13 +8,14 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 
 from milter import wire
 from milter.claims import signed_by
-from milter.tables import parse_tables
+from milter.tables import TableError, parse_tables
 from milter.wire import Packet, encode
 from tests.milter.test_claims import MALFORMED, signature
 
@@ -60,6 +61,19 @@ AUTHORS = [
 ]
 
 
+@contextmanager
+def started(home: Path, listens: Path | None = None) -> Iterator[subprocess.Popen[bytes]]:
+    """An OpenDKIM on home/conf; whether it has crashed is the caller's to see."""
+    daemon = subprocess.Popen(["opendkim", "-f", "-x", str(home / "conf")], stderr=subprocess.DEVNULL)
+    end = time.monotonic() + 20
+    while not (listens or home / "socket").exists():
+        assert daemon.poll() is None and time.monotonic() < end
+        time.sleep(0.02)
+    yield daemon
+    daemon.terminate()
+    daemon.wait(10)
+
+
 @pytest.fixture(scope="module")
 def opendkim() -> Iterator[Path]:
     home = Path(tempfile.mkdtemp(prefix="sw", dir="/var/tmp"))
@@ -67,14 +81,8 @@ def opendkim() -> Iterator[Path]:
     subprocess.run(genkey, check=True, capture_output=True)
     for name, text in (("KeyTable", KEYS), ("SigningTable", SIGNS), ("conf", CONF)):
         (home / name).write_text(text.replace("{home}", str(home)))
-    daemon = subprocess.Popen(["opendkim", "-f", "-x", str(home / "conf")])
-    end = time.monotonic() + 20
-    while not (home / "socket").exists():
-        assert daemon.poll() is None and time.monotonic() < end
-        time.sleep(0.05)
-    yield home
-    daemon.terminate()
-    daemon.wait(10)
+    with started(home):
+        yield home
     shutil.rmtree(home)
 
 
@@ -98,27 +106,38 @@ class Filter:
         self.say(command, data)
         return b"c" if self.protocol & wire.UNANSWERED.get(command, 0) else self.hear()
 
+    def greet(self) -> None:
+        """Up to HELO, on a submission service."""
+        self.say(b"O", struct.pack("!III", 6, 0x1FF, 0))
+        self.hear()
+        self.say(b"D", b"C{daemon_name}\0ORIGINATING\0")
+        for command, data in ((b"C", b"x\x004\x01\x02127.0.0.1\0"), (b"H", b"x\0")):
+            assert self.step(command, data) == b"c"
+
+    def submit(self, author: str, *fields: tuple[str, str]) -> list[bytes]:
+        """One message; every answer from the end of its header on, the verdict last."""
+        assert self.step(b"M", b"<a@b.example>\0") == b"c"
+        self.step(b"R", b"<x@y.example>\0")
+        for name, value in (("From", author), ("Date", "Sat, 21 Nov 2026 02:02:38 +0000"), *fields):
+            self.step(b"L", f"{name}\0 {value}\0".encode("utf-8", "surrogateescape"))
+        answers = [self.step(b"N")]
+        if answers == [b"c"]:
+            self.step(b"B", b"Hello.\r\n")
+            self.say(b"E")
+            answers.append(self.hear())
+            while answers[-1][:1] in (b"h", b"i", b"p"):
+                answers.append(self.hear())
+        return answers
+
+    def close(self) -> None:
+        self.socket.close()
+
 
 def signing_domain(home: Path, author: str, *fields: tuple[str, str]) -> str | None:
-    """The d= of the signature that the message gets, None when it stays unsigned."""
-    asked = Filter(home / "socket")
-    asked.say(b"O", struct.pack("!III", 6, 0x1FF, 0))
-    asked.hear()
-    asked.say(b"D", b"C{daemon_name}\0ORIGINATING\0")
-    for command, data in ((b"C", b"x\x004\x01\x02127.0.0.1\0"), (b"H", b"x\0"), (b"M", b"<a@b.example>\0")):
-        assert asked.step(command, data) == b"c"
-    asked.step(b"R", b"<x@y.example>\0")
-    for name, value in (("From", author), ("Date", "Sat, 21 Nov 2026 02:02:38 +0000"), *fields):
-        asked.step(b"L", f"{name}\0 {value}\0".encode("utf-8", "surrogateescape"))
-    if asked.step(b"N") != b"c":
-        asked.socket.close()
-        return None
-    asked.step(b"B", b"Hello.\r\n")
-    asked.say(b"E")
-    found = None
-    while (answer := asked.hear())[:1] in (b"h", b"i", b"p"):
-        found = found or re.search(rb"\bd=([^;]+);", answer)
-    asked.socket.close()
+    """The d= of the signature that the message gets, None when it gets none."""
+    with closing(Filter(home / "socket")) as asked:
+        asked.greet()
+        found = re.search(rb"\bd=([^;]+);", b"".join(asked.submit(author, *fields)))
     return found[1].decode("ascii") if found else None
 
 
@@ -126,6 +145,49 @@ def signing_domain(home: Path, author: str, *fields: tuple[str, str]) -> str | N
 def test_opendkim_signs_for_the_domain_that_we_expect(opendkim: Path, author: str) -> None:
     expected = parse_tables((opendkim / "KeyTable").read_text(), (opendkim / "SigningTable").read_text())
     assert signing_domain(opendkim, author) == expected.signing_domain(author)
+
+
+#: A mistake in one of the tables, and what OpenDKIM does with it. {home} is where the key is.
+GOOD_KEYS, GOOD_SIGNS = "k a.example:s:{home}/s.private\n", "*@a.example k\n"
+MISTAKES = {
+    "no name of a key": (GOOD_KEYS, "*@a.example\n", "crashes"),
+    "a selector that is not ASCII": ("k a.example:sé:{home}/s.private\n", GOOD_SIGNS, "crashes"),
+    "a domain that is not ASCII": ("k bücher.example:s:{home}/s.private\n", GOOD_SIGNS, "crashes"),
+    "a signer that is no address": (GOOD_KEYS, "*@a.example k:%\n", "unsigned"),
+    "a byte order mark": (GOOD_KEYS, "\ufeff" + GOOD_SIGNS, "unsigned"),
+    "a blank before a pattern": (GOOD_KEYS, " " + GOOD_SIGNS, "unsigned"),
+    "a domain for a pattern": (GOOD_KEYS, "a.example k\n", "unsigned"),
+    "a key that there is not": (GOOD_KEYS, "*@a.example j\n", "unsigned"),
+    "no path": ("k a.example:s\n", GOOD_SIGNS, "unsigned"),
+    "a path that does not begin with a slash": ("k a.example:s:s.private\n", GOOD_SIGNS, "unsigned"),
+    "a dot at the end of the domain": ("k a.example.:s:{home}/s.private\n", GOOD_SIGNS, "a.example."),
+    "a selector that is none": ("k a.example:s/x:{home}/s.private\n", GOOD_SIGNS, "a.example"),
+    "nothing": (GOOD_KEYS, GOOD_SIGNS, "a.example"),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_that_opendkim_crashes_on_or_leaves_mail_unsigned_for_is_an_error(
+    opendkim: Path, name: str
+) -> None:
+    keys, signs, outcome = MISTAKES[name]
+    with tempfile.TemporaryDirectory(prefix="sw", dir="/var/tmp") as folder:
+        home = Path(folder)
+        for file, text in (("KeyTable", keys), ("SigningTable", signs), ("conf", CONF)):
+            there = opendkim if file == "KeyTable" else home
+            (home / file).write_text(text.replace("{home}", str(there)))
+        with started(home) as daemon:
+            try:
+                found = signing_domain(home, "x@a.example") or "unsigned"
+            except (struct.error, ConnectionError):
+                assert daemon.wait(10) < 0
+                found = "crashes"
+        assert found == outcome
+        if name == "nothing":
+            parse_tables((home / "KeyTable").read_text(), signs)
+        else:
+            with pytest.raises(TableError):
+                parse_tables((home / "KeyTable").read_text(), signs)
 
 
 SIGNATURES = {**MALFORMED, "good": signature(), "good and ours": signature("example.org")}

@@ -12,7 +12,7 @@ other        Example.NET:s1:/keys/c.private
 idn          xn--bcher-kva.example:s1:/keys/d.private
 """
 SIGNS = """*@example.org    example.org
-bob@*.example   own:%
+bob@*.example   own:@%
 *@other.example  other
 *@xn--bcher-kva.example idn
 *@bücher.example idn
@@ -66,12 +66,41 @@ def test_the_order_of_lines_decides() -> None:
         ("k a.example:s:/p\n", "*@a.example k extra\n", "SigningTable:1: 3 words where two belong"),
         ("k a.example:s:/p\n", "\t*@a.example k\n", "SigningTable:1: starts with a blank"),
         ("k a.example:s:/p\n", "*@a.example :x\n", "SigningTable:1: there is no key ''"),
+        ("k a.example:s:k.private\n", "", "KeyTable:1: 'k.private' is no path"),
+        ("k a.example:s/x:/p\n", "", "KeyTable:1: 's/x' is no selector"),
+        ("k a.example:-s:/p\n", "", "KeyTable:1: '-s' is no selector"),
+        ("k a.example:sé:/p\n", "", "KeyTable:1: 'sé' is no selector"),
+        ("k a.example:s..x:/p\n", "", "KeyTable:1: 's..x' is no selector"),
+        ("k bücher.example:s:/p\n", "", "KeyTable:1: OpenDKIM aborts on 'bücher.example': write xn--bcher"),
+        ("k a.example.:s:/p\n", "", "KeyTable:1: the dot at the end of 'a.example.' goes into d="),
+        ("\ufeffk a.example:s:/p\n", "", "KeyTable:1: begins with a byte order mark"),
+        ("k a.example:s:/p\n", "\ufeff*@a.example k\n", "SigningTable:1: begins with a byte order mark"),
+        ("k a.example:s:/p\n", "*@a.example k:%\n", "SigningTable:1: after k: comes an address for i="),
+        ("k a.example:s:/p\n", "*@a.example k:x@ü.example\n", "SigningTable:1: 'x@ü.example' cannot stand"),
+        ("k a.example:s:/p\n", "a.example k\n", "SigningTable:1: 'a.example' matches no address"),
+        ("k a.example:s:/p\n", "@a.example k\n", "SigningTable:1: '@a.example' matches no address"),
     ],
 )
 def test_a_line_that_cannot_be_right_is_an_error_with_its_place(keys: str, signs: str, message: str) -> None:
     with pytest.raises(TableError) as wrong:
         parse_tables(keys, signs)
     assert str(wrong.value).startswith(message)
+
+
+def test_every_mistake_is_told_once() -> None:
+    with pytest.raises(TableError) as wrong:
+        parse_tables("k a..example:s:/p\nj\n", "*@a k\n*@b j\n*@c i\n*@d\n")
+    assert [mistake.partition(": ")[0] for mistake in wrong.value.mistakes] == [
+        "KeyTable:1",
+        "KeyTable:2",
+        "SigningTable:3",
+        "SigningTable:4",
+    ]
+
+
+def test_a_key_that_stands_in_the_table_itself_is_taken() -> None:
+    tables = parse_tables(f"k a.example:s:MII{'A' * 400}==\n", "*@a.example k\n")
+    assert tables.signing_domain("x@a.example") == "a.example"
 
 
 def test_empty_tables_sign_nothing() -> None:

@@ -1,0 +1,117 @@
+"""Private keys on disk: made, read for their public half, removed.
+
+The one module that names private keys. Knows PEM, modes and owners. Must not know what a key is for, and
+never lets a private half out.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import os
+import pwd
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey, generate_private_key
+
+BITS = 2048  # what everybody verifies (RFC 8301, 3.2), and fits in one DNS answer over UDP
+EXPONENT = 65537
+PEM_MAX = 64 << 10  # octets
+
+
+class KeyTrouble(ValueError):
+    """A file that holds no key that we could sign with; str() says what it holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class PublicHalf:
+    """The public half of a key: `text` is the base64 of its SubjectPublicKeyInfo, as p= has it."""
+
+    text: str
+    bits: int
+
+
+def make_key(path: Path, owner: str = "") -> PublicHalf:
+    """A new RSA key at `path`, mode 0600, complete on disk before it has that name; returns its public half.
+
+    `owner` is the user who signs; without root it stays with whoever asks. Raises FileExistsError rather than
+    replace a key, and OSError.
+    """
+    private = generate_private_key(EXPONENT, BITS)
+    pem = private.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.TraditionalOpenSSL,
+        serialization.NoEncryption(),
+    )
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".new", dir=path.parent)
+    try:
+        with open(handle, "wb") as file:
+            file.write(pem)
+            file.flush()
+            os.fchmod(file.fileno(), 0o600)
+            if owner and os.geteuid() == 0:
+                account = pwd.getpwnam(owner)
+                os.fchown(file.fileno(), account.pw_uid, account.pw_gid)
+            os.fsync(file.fileno())
+        os.link(name, path)  # fails when there is one
+    finally:
+        os.unlink(name)
+    _sync(path.parent)
+    return _public(private.public_key())
+
+
+def read_public(path: Path) -> PublicHalf:
+    """The public half of the key in `path`. Raises KeyTrouble, or OSError when it cannot be read."""
+    with open(path, "rb") as file:
+        return parse_public(file.read(PEM_MAX))
+
+
+def parse_public(pem: bytes) -> PublicHalf:
+    """The public half of a private key in PEM, or in base64 as a KeyTable may hold it. Raises KeyTrouble."""
+    try:
+        if b"-----BEGIN" in pem:
+            private = serialization.load_pem_private_key(pem, None)
+        else:
+            private = serialization.load_der_private_key(base64.b64decode(pem, validate=True), None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise KeyTrouble("holds no private key that can be read without a password") from None
+    public = private.public_key()
+    if not isinstance(public, RSAPublicKey):
+        raise KeyTrouble("holds no RSA key, and rsa-sha256 is what everybody verifies")
+    return _public(public)
+
+
+def read_published(octets: bytes) -> PublicHalf:
+    """The RSA key that p= publishes, in either of its two ASN.1 forms. Raises KeyTrouble."""
+    try:
+        public = serialization.load_der_public_key(octets)
+    except (ValueError, UnsupportedAlgorithm):
+        raise KeyTrouble("holds no public key") from None
+    if not isinstance(public, RSAPublicKey):
+        raise KeyTrouble("holds no RSA key")
+    return _public(public)
+
+
+def remove_key(path: Path) -> None:
+    """Take a key away for good; one that is not there is no error."""
+    with contextlib.suppress(FileNotFoundError):
+        path.unlink()
+    with contextlib.suppress(FileNotFoundError):
+        _sync(path.parent)
+
+
+def _public(key: RSAPublicKey) -> PublicHalf:
+    octets = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return PublicHalf(base64.b64encode(octets).decode("ascii"), key.key_size)
+
+
+def _sync(directory: Path) -> None:
+    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,110 @@
+"""The shipped opendkim.conf, `RequireSafeKeys yes` and all, with a key that is not safe or cannot be read.
+
+Below /var/lib and not where tests otherwise lie: no directory above a safe key may be writable for everybody.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from submitward.dkim.keyfile import make_key, remove_key
+from tests.lab.place import SHIPPED
+from tests.milter.test_opendkim import Filter, started
+
+PLACES = """
+Syslog no
+Socket local:{home}/run/socket
+PidFile {home}/run/pid
+KeyTable {home}/KeyTable
+SigningTable refile:{home}/SigningTable
+"""
+
+
+@pytest.fixture(scope="module")
+def home() -> Iterator[Path]:
+    """A directory in which OpenDKIM's keys are safe, and an OpenDKIM on the shipped settings."""
+    with tempfile.TemporaryDirectory(prefix="submitward-test-", dir="/var/lib") as folder:
+        home = Path(folder)
+        home.chmod(0o755)
+        for name in ("keys", "run"):
+            (home / name).mkdir(mode=0o750)
+            shutil.chown(home / name, "opendkim", "opendkim")
+        (home / "KeyTable").write_text(f"k example.org:s:{home}/keys/k.private\n")
+        (home / "SigningTable").write_text("*@example.org k\n")
+        (home / "conf").write_text(
+            (SHIPPED / "opendkim.conf").read_text() + PLACES.replace("{home}", str(home))
+        )
+        with started(home, home / "run" / "socket"):
+            yield home
+
+
+@pytest.fixture
+def key(home: Path) -> Iterator[Path]:
+    path = home / "keys" / "k.private"
+    make_key(path, "opendkim")
+    yield path
+    remove_key(path)
+
+
+def replace_by_directory(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+UNSAFE: dict[str, Callable[[Path], object]] = {
+    "readable for everybody": lambda path: path.chmod(0o604),
+    "writable for everybody": lambda path: path.chmod(0o602),
+    "readable for a group of others": lambda path: (
+        path.chmod(0o640),
+        shutil.chown(path, "opendkim", "postfix"),
+    ),
+    "root's alone": lambda path: shutil.chown(path, "root", "root"),
+    "somebody else's": lambda path: shutil.chown(path, "postfix", "postfix"),
+    "closed": lambda path: path.chmod(0),
+    "in a directory of everybody": lambda path: path.parent.chmod(0o777),
+    "in a closed directory": lambda path: (
+        path.parent.chmod(0o700),
+        shutil.chown(path.parent, "root", "root"),
+    ),
+    "missing": Path.unlink,
+    "a directory": replace_by_directory,
+    "empty": lambda path: path.write_text(""),
+    "cut": lambda path: path.write_bytes(path.read_bytes()[:400]),
+}
+
+
+def mend(path: Path, kept: bytes) -> None:
+    """The key as `make_key` leaves it."""
+    path.parent.chmod(0o750)
+    shutil.chown(path.parent, "opendkim", "opendkim")
+    if path.is_dir():
+        path.rmdir()
+    path.write_bytes(kept)
+    path.chmod(0o600)
+    shutil.chown(path, "opendkim", "opendkim")
+
+
+def is_signed(answers: list[bytes]) -> bool:
+    return any(b"DKIM-Signature" in answer for answer in answers)
+
+
+@pytest.mark.parametrize("how", UNSAFE)
+def test_a_key_that_opendkim_must_not_use_is_a_temporary_failure_of_the_message_alone(
+    home: Path, key: Path, how: str
+) -> None:
+    with closing(Filter(home / "run" / "socket")) as asked:
+        asked.greet()
+        assert is_signed(asked.submit("alice@example.org"))
+        kept = key.read_bytes()
+        UNSAFE[how](key)
+        answers = asked.submit("alice@example.org")
+        assert not is_signed(answers)
+        assert answers[-1][:1] == b"t" or answers[-1].startswith(b"y4"), answers
+        mend(key, kept)
+        assert is_signed(asked.submit("alice@example.org"))
