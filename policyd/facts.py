@@ -15,6 +15,7 @@ from directory import address
 from directory.identity import Principal, Question
 from ledger.blocks import Blocklist
 from ledger.charges import Amounts, Held, Submission
+from ledger.events import Event
 from ledger.limits import Limit, Standing
 from policyd.wire import DUNNO, Action, DeferIfPermit, Reply
 
@@ -81,13 +82,17 @@ class Facts(NamedTuple):
 
 
 class Finding(NamedTuple):
-    """What one restriction has against a request: the action, and private words and values for the log."""
+    """What one restriction has against a request: the action, and private words and values for the log.
+
+    `incident` is what the sender may quote; `event` is what is told to operators, once a window.
+    """
 
     restriction: str
     action: Reply | DeferIfPermit
     reason: str
     incident: str
     detail: tuple[tuple[str, object], ...] = ()
+    event: Event | None = None
 
 
 class Charge(NamedTuple):
@@ -100,13 +105,15 @@ class Charge(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """`found` decides (None: nothing against it), `observed` would have; `charge` is still to be taken."""
+    """`found` decides (None: nothing against it), `observed` would have; `charge` is still to be taken.
+    `warnings` are what operators should hear of although it passes."""
 
     action: Action = DUNNO
     found: Finding | None = None
     observed: tuple[Finding, ...] = ()
     principal: Principal | None = None
     charge: Charge | None = None
+    warnings: tuple[Event, ...] = ()
 
 
 PASSED: Final = Verdict()

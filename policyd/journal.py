@@ -24,6 +24,7 @@ class Counters:
         self.verdicts = metrics.counter(
             "policy_verdicts", "Verdicts by the deciding restriction.", "restriction"
         )
+        self.events = metrics.counter("policy_events", "Events of limits and blocks, by kind.", "kind")
         self.dropped = metrics.counter("policy_dropped", "Connections dropped by us.", "reason")
 
 

@@ -52,7 +52,8 @@ def conclude(
     case = case_of(request, inquiry, facts, rules)
     finding = spending.from_ledger(case, verdict.charge, outcome)
     if finding is None:
-        return verdict
+        warnings = spending.warnings(case, outcome)
+        return replace(verdict, warnings=warnings) if warnings else verdict
     if rules.mode("limits") == "enforce":
         return replace(verdict, action=finding.action, found=finding)
     return replace(verdict, observed=(*verdict.observed, finding))
@@ -108,8 +109,9 @@ def _block(case: Case) -> Finding | None:
     block = blocks.find(_subjects(case), case.facts.now)
     if block is None:
         return None
-    action = replies.blocked(block, case.rules.contact, case.incident, queues=_queues(block))
-    return case.found("block", action, block.reason, ("block", block.id), ("subject", block.subject))
+    action = replies.blocked(block, case.rules.contact, block.id, queues=_queues(block))
+    found = case.found("block", action, block.reason, ("block", block.id), ("subject", block.subject))
+    return found._replace(incident=block.id)
 
 
 def _subjects(case: Case) -> list[str]:

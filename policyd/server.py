@@ -125,6 +125,8 @@ class PolicyProtocol(Protocol):
         self.factory.counters.verdicts.count(verdict.found.restriction if verdict.found else "passed")
         if not self._gone:
             self._send(encode(verdict.action))
+        if verdict.found is not None or verdict.warnings:
+            self.factory.hear(request, verdict, self.factory.mta)
         journal.write(self.factory.log, request, verdict, perf_counter() - began)
 
     def _send(self, data: bytes) -> None:
@@ -204,7 +206,9 @@ class PolicyFactory(Factory):
         reactor: Any,
         log: Any,
         counters: Counters,
+        hear: Any,
     ) -> None:
+        """`hear` is told of every verdict that something was found for, after its answer went out."""
         self.judge = judge
         self.name = name
         self.context: Context = context
@@ -212,6 +216,7 @@ class PolicyFactory(Factory):
         self.reactor = reactor
         self.log = log
         self.counters = counters
+        self.hear = hear
         self.connections: set[PolicyProtocol] = set()
         self._empty: Deferred[None] | None = None
         self._said: set[str] = set()

@@ -16,6 +16,7 @@ from directory.identity import Directory
 from directory.settings import open_directory
 from ledger.charges import Ledger
 from ledger.settings import open_ledger
+from policyd.alarms import Alarms
 from policyd.facts import Facts
 from policyd.inquiry import plan
 from policyd.journal import Counters
@@ -56,6 +57,10 @@ class PolicyService:
         directory = open_directory(settings.directory, reactor=reactor, log=log)
         ledger = open_ledger(settings.ledger, reactor=reactor, log=log)
         self._judge = Judge(settings.rules, directory, ledger, reactor=reactor, log=log)
+        self._alarms = Alarms(
+            lambda: self._judge.ledger, reactor=reactor, log=log, count=self._counters.events.count
+        )
+        self._escalate_by(settings)
         self._directory = Exchange(
             "directory",
             settings.directory,
@@ -91,6 +96,7 @@ class PolicyService:
             reactor=self._reactor,
             log=self._log,
             counters=self._counters,
+            hear=self._alarms.hear,
         )
         self._factories.append((listener, factory))
         return factory
@@ -112,12 +118,17 @@ class PolicyService:
         if new.plans != old.plans:
             judge.forget_standings()
         judge.rules = new.rules
+        self._escalate_by(new)
         for listener, factory in self._factories:
             factory.mta = listener.mta or new.mta
         self.settings = new
         if new.listen != old.listen or new.log != old.log:
             self._log.notice("settings", text="listen and log take effect with a restart")
         self._say_settings("settings")
+
+    def _escalate_by(self, settings: Settings) -> None:
+        self._alarms.escalation = settings.policy.escalation.numbers
+        self._alarms.contact = settings.policy.contact
 
     def _take_directory(self, directory: Directory) -> None:
         self._judge.directory = directory
@@ -148,6 +159,8 @@ class PolicyService:
         judge = self._judge
         await judge.settlements.flush()
         judge.settlements.stop()
+        await self._alarms.flush()
+        self._alarms.stop()
         judge.directory.stop()
         await judge.ledger.stop()
 

@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import Literal
 
 from directory.settings import DirectorySettings
+from ledger.escalation import Escalation
+from ledger.events import KEPT
 from ledger.limits import parse_limit
 from ledger.settings import LedgerSettings, Plans, default_plans
+from ledger.tombstones import KEPT as TOMBSTONES_KEPT
 from policyd.facts import RESTRICTIONS, Mode, Rules
 from sidecar.listen import Listen
 from sidecar.log import LogSettings
-from sidecar.settings import host_name, load
+from sidecar.settings import duration, host_name, load
 
 FOREIGN = frozenset({"auth", "author", "sign"})
 
@@ -28,6 +31,39 @@ def _restriction(text: str) -> str:
 
 def _every_restriction() -> dict[str, Mode]:
     return dict.fromkeys(RESTRICTIONS, "enforce")
+
+
+@dataclass(frozen=True, slots=True)
+class EscalationSettings:
+    """The section `policy.escalation`."""
+
+    windows: int = field(
+        default=3, metadata={"help": "so many windows of a principal's limits tripped set a block; 0: never"}
+    )
+    within: float = field(
+        default=86400.0, metadata={"parse": duration, "help": "the time in which they count"}
+    )
+    block: float = field(default=3600.0, metadata={"parse": duration, "help": "how long that block lasts"})
+    returns: int = field(
+        default=3, metadata={"help": "a block that has come back so often is for good; 0: never"}
+    )
+    period: float = field(
+        default=7 * 86400.0,
+        metadata={"parse": duration, "help": "the time in which they count, 30 days at most"},
+    )
+
+    def __post_init__(self) -> None:
+        if self.windows < 0 or self.returns < 0:
+            raise ValueError("windows and returns are 0 or more")
+        if self.within <= 0 or self.block <= 0 or self.period <= 0:
+            raise ValueError("within, block and period need more than nothing")
+        if self.within > KEPT or self.period > TOMBSTONES_KEPT:
+            raise ValueError("what is longer ago than 30 days is not known any more")
+
+    @property
+    def numbers(self) -> Escalation:
+        """The same for judgement."""
+        return Escalation(self.windows, self.within, self.block, self.returns, self.period)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +86,7 @@ class PolicySettings:
             " one that is left out keeps its place and enforces",
         },
     )
+    escalation: EscalationSettings = field(default_factory=EscalationSettings)
 
     @property
     def ordered(self) -> tuple[tuple[str, Mode], ...]:

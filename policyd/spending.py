@@ -9,7 +9,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from directory import address
+from directory.identity import Principal
 from ledger.charges import Admitted, Amounts, Refused, Submission, last_to_reopen
+from ledger.events import Event, near, trip, trip_id, warning
 from ledger.limits import PER_MESSAGE, Limit, Standing, format_limit
 from policyd import replies
 from policyd.case import Case
@@ -57,9 +59,17 @@ def limits(case: Case) -> Finding | None:
         if standing.used < standing.limit.amount or reopens is None or now >= reopens:
             continue
         if standing.limit in known:
-            action = replies.used_up(case.principal, standing, 1, reopens, now, case.incident)
-            return case.found("limits", action, "used up", *_spent(standing, reopens))
+            return _used_up(case, case.principal, standing, 1, reopens)
     return None
+
+
+def _used_up(case: Case, principal: Principal, standing: Standing, wanted: int, reopens: float) -> Finding:
+    """The refusal by a limit. Its incident is that of the window: the same for every refusal in it."""
+    now = case.facts.now
+    incident = trip_id(standing.subject, standing.limit, now)
+    action = replies.used_up(principal, standing, wanted, reopens, now, incident)
+    found = case.found("limits", action, "used up", *_spent(standing, reopens))
+    return found._replace(incident=incident, event=trip(standing, now))
 
 
 def _no_plan(name: str, case: Case) -> Finding:
@@ -116,8 +126,15 @@ def _refused(case: Case, charge: Charge, refused: Refused) -> Finding:
         action = replies.never_fits(principal, refused.limit, case.incident)
         return case.found("limits", action, "more than a whole window", *_spent(standing, None))
     wanted: int = getattr(charge.amounts, refused.limit.unit)
-    action = replies.used_up(principal, standing, wanted, refused.reopens_at, case.facts.now, case.incident)
-    return case.found("limits", action, "used up", *_spent(standing, refused.reopens_at))
+    return _used_up(case, principal, standing, wanted, refused.reopens_at)
+
+
+def warnings(case: Case, outcome: Outcome) -> tuple[Event, ...]:
+    """The warnings that are due once the ledger has admitted something: limits that are nearly used up."""
+    told = [s for s in outcome.standings if near(s)] if isinstance(outcome, Admitted) else []
+    if not told or case.rules.mode("limits") != "enforce":
+        return ()
+    return tuple(warning(standing, case.facts.now) for standing in told)
 
 
 def _observed(case: Case, charge: Charge, admitted: Admitted) -> Finding | None:

@@ -16,7 +16,7 @@ FLOORS = {
         0: "wire",
         1: "case facts inquiry memory replies restrictions spending",
         2: "journal settings",
-        3: "deadline judge narrowing server service settlements",
+        3: "alarms deadline judge narrowing server service settlements",
         4: "__main__",
     },
     "saslauthd": {
@@ -40,8 +40,8 @@ FLOORS = {
         " nodes once passwords searches servers sessions settings",
     },
     "ledger": {
-        1: "app_passwords auth_script blocks charges counters event_script events grants limits marks model"
-        " model_auth model_blocks model_events rows script tombstones",
+        1: "app_passwords auth_script blocks charges counters escalation event_script events grants limits"
+        " marks model model_auth model_blocks model_events rows script tombstones",
         2: "app_password_rows book bookfile clerk clock copies desk event_rows fallback mark_rows redis"
         " register runner schema settings shared shared_auth shared_events sqlite tally transaction",
     },
