@@ -39,6 +39,7 @@ class Lab:
         self.announcement = Announcement(announce, self.places.directory)
         self.logins = files.make_logins()
         self.running = Running(self.places, self.logins["bob"])
+        self.slapd: Any = None  # the directory, when it is LDAP
         self._pids: dict[str, int] = {}
         self._ended = threading.Event()
         self._watcher = threading.Thread(target=self._watch, name="pids", daemon=True)
@@ -86,9 +87,9 @@ class Lab:
             return
         from tests.lab.ldap import Slapd
 
-        slapd = Slapd(self.places)
-        files.write_settings(self.places, slapd.make(self.logins))
-        self.running.start_slapd(slapd.command, slapd.port)
+        self.slapd = Slapd(self.places)
+        files.write_settings(self.places, self.slapd.make(self.logins))
+        self.start_slapd()
 
     def stop(self) -> None:
         """End everything, remove the directory, and withdraw lab.json. Signals wait until it is done."""
@@ -139,8 +140,16 @@ class Lab:
         """End all three; their sockets are gone after it."""
         self.running.stop_sidecars()
 
+    def start_slapd(self) -> None:
+        """Start the directory; returns when it listens."""
+        self.running.start_slapd(self.slapd.command, self.slapd.plain_port)
+
+    def stop_slapd(self) -> None:
+        """End the directory."""
+        self.running.stop_slapd()
+
     def pid(self, name: str) -> int:
-        """The process now running as policyd, saslauthd, milter, supervisor or opendkim."""
+        """The process now running as policyd, saslauthd, milter, supervisor, opendkim or slapd."""
         return {**self._pids, **self.running.pids()}[name]
 
     def wait_pid(self, name: str, old: int, seconds: float = 30) -> bool:

@@ -16,39 +16,29 @@ from tests.ldap.slapd import BASE, CONF, PATH, SERVICE, TLS, free_port, host, ld
 
 
 class Slapd:
-    """The slapd of the lab at `places`."""
+    """The slapd of the lab at `places`: over TLS, in plain text for StartTLS, and a socket for its keeper."""
 
     def __init__(self, places: Places) -> None:
         self.home: Path = places.directory / "ldap"
-        self.port = free_port()
+        self.port, self.plain_port = free_port(), free_port()
+        self.keeper = f"ldapi://{str(self.home / 'ldapi').replace('/', '%2F')}"
         self._places = places
+        self._has_tls = True
 
     @property
     def command(self) -> list[str]:
         """What starts it, in the foreground."""
-        return [
-            "slapd",
-            "-f",
-            str(self.home / "slapd.conf"),
-            "-h",
-            f"ldaps://127.0.0.1:{self.port}",
-            "-d",
-            "0",
-        ]
+        urls = [f"ldap://127.0.0.1:{self.plain_port}", self.keeper]
+        urls += [f"ldaps://127.0.0.1:{self.port}"] if self._has_tls else []
+        return ["slapd", "-f", str(self.home / "slapd.conf"), "-h", " ".join(urls), "-d", "0"]
 
     def make(self, logins: dict[str, str]) -> dict[str, Any]:
         """Write configuration and entries; returns the section ``directory`` of the settings."""
         tls = self._places.tls
         (self.home / "db").mkdir(parents=True)
-        secured = TLS.format(ca=tls / "ca.crt", cert=tls / "server.crt", key=tls / "server.key")
-        conf = CONF.format(home=self.home, base=BASE, service=SERVICE, tls=secured)
-        (self.home / "slapd.conf").write_text(conf)
-        subprocess.run(
-            ["slapadd", "-q", "-f", str(self.home / "slapd.conf")],
-            input="".join(_entries(logins, fingerprint(tls / "printer.crt"))).encode(),
-            env={**os.environ, "PATH": PATH},
-            check=True,
-        )
+        self.configure(tls / "ca.crt", tls / "server")
+        entries = "".join(_entries(logins, fingerprint(tls / "printer.crt")))
+        self._run("slapadd", "-q", "-f", str(self.home / "slapd.conf"), text=entries)
         secret = self.home / "secret"
         secret.write_text("lab\n")
         secret.chmod(0o600)
@@ -62,6 +52,24 @@ class Slapd:
             "attributes": {"plan": ["mailPlan"]},
         }
         return {"kind": "ldap", "ldap": ldap}
+
+    def configure(self, ca: Path, certificate: Path | None) -> None:
+        """Write slapd.conf with a certificate (its .crt and .key), None for no TLS; counts from a start on."""
+        tls = ""
+        if certificate is not None:
+            cert, key = certificate.with_suffix(".crt"), certificate.with_suffix(".key")
+            tls = TLS.format(ca=ca, cert=cert, key=key)
+        self._has_tls = certificate is not None
+        conf = CONF.format(home=self.home, base=BASE, service=SERVICE, tls=tls)
+        (self.home / "slapd.conf").write_text(conf)
+
+    def change(self, command: str, text: str) -> None:
+        """ldapadd, ldapmodify or ldapdelete as its keeper."""
+        self._run(command, "-H", self.keeper, "-x", "-D", f"cn=root,{BASE}", "-w", "root", text=text)
+
+    def _run(self, *command: str, text: str) -> None:
+        environ = {**os.environ, "PATH": PATH}
+        subprocess.run(command, input=text.encode(), stdout=subprocess.DEVNULL, env=environ, check=True)
 
 
 def _entries(logins: dict[str, str], printer: str) -> list[str]:

@@ -15,7 +15,7 @@ from tests.lab.processes import MARK, Child, LabError, answers, connects, is_fre
 from tests.lab.remains import CLONE, environment
 
 SIDECARS = ("policyd", "saslauthd", "milter")
-_TOLD = ("supervisor", *SIDECARS, "opendkim")
+_TOLD = ("supervisor", *SIDECARS, "opendkim", "slapd")
 
 
 def split_address(address: str) -> tuple[str, int]:
@@ -67,6 +67,10 @@ class Running:
         """Returns when it listens."""
         child = self._child("slapd", command)
         wait_for("slapd listens", lambda: not is_free("127.0.0.1", port), child=child)
+
+    def stop_slapd(self) -> None:
+        """End it, if it still runs."""
+        self._stop("slapd")
 
     def start_postfix(self, services: Iterable[str]) -> None:
         """Returns when all services listen."""

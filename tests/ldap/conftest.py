@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.lab import Lab
 from tests.ldap.certificates import Authority
+from tests.ldap.relay import Relay
 from tests.ldap.slapd import Slapd
+from tests.postfix.conftest import free_port_base
 
 
 @pytest.fixture(scope="session")
@@ -32,6 +35,22 @@ def slapd(place, authority):
     server.add_groups()
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def ldap_lab(tmp_path_factory):
+    """The lab of the demo with its people in a slapd."""
+    announce = tmp_path_factory.mktemp("announced") / ".lab"
+    with Lab(port_base=free_port_base(40000), announce=announce, directory="ldap") as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def relay(ldap_lab):
+    """That lab with more people, and ways to trouble its directory."""
+    made = Relay(ldap_lab)
+    yield made
+    made.proxy.stop()
 
 
 @pytest.fixture

@@ -1,116 +1,125 @@
-"""Through a real Postfix: the story with its people in a slapd, and what AUTH and RCPT say in an outage."""
+"""Through a real Postfix: the story with its people in a slapd, and what changes when entries change."""
 
-import signal
-import smtplib
-import ssl
 import time
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.lab import Lab
 from tests.lab.__main__ import STEPS
-from tests.lab.processes import is_free
+from tests.lab.certificates import fingerprint
 from tests.lab.story import reset
-from tests.postfix.conftest import free_port_base
+from tests.ldap.relay import TTL
+from tests.ldap.slapd import BASE, dn_of, host, ldif, person
 
-
-@pytest.fixture(scope="module")
-def lab(tmp_path_factory):
-    announce = tmp_path_factory.mktemp("announced") / ".lab"
-    with Lab(port_base=free_port_base(40000), announce=announce, directory="ldap") as running:
-        yield running
+LOADED = 8.0  # seconds that a loaded machine may take on top
 
 
 @pytest.mark.parametrize("step", STEPS, ids=lambda step: step.__name__)
-def test_every_line_of_the_story_is_the_same_with_ldap(lab, step):
-    reset(lab, "alice")
-    lines = list(step(lab))
+def test_every_line_of_the_story_is_the_same_with_ldap(relay, step):
+    relay.leave()
+    reset(relay.lab, "alice")
+    lines = list(step(relay.lab))
     assert lines
     assert not [str(line) for line in lines if not line.good]
 
 
-def auth(lab, login="alice", password=None):
-    """The code of AUTH and how long it took."""
-    host, _, port = lab.submission.rpartition(":")
-    context = ssl.create_default_context(cafile=str(lab.places.tls / "ca.crt"))
-    context.check_hostname = False
-    with smtplib.SMTP(host, int(port), timeout=30) as client:
-        client.starttls(context=context)
-        client.ehlo()
-        client.user, client.password = login, password or lab.logins[login]
-        began = time.monotonic()
-        try:
-            code, _ = client.auth("PLAIN", client.auth_plain)
-        except smtplib.SMTPAuthenticationError as refused:
-            code = refused.smtp_code
-        return code, time.monotonic() - began
+def becomes(relay, client, sender, wanted):
+    """Ask again until RCPT is answered so, within the time that an answer is remembered; returns its text."""
+    until = time.monotonic() + TTL + LOADED
+    while (answer := relay.rcpt_in(client, sender))[0] != wanted:
+        assert time.monotonic() < until, answer
+        time.sleep(0.5)  # a refusal takes a second by itself, and twenty end the session
+    return answer[1]
 
 
-def rcpt(lab):
-    """The code of RCPT in a session that was let in before; closed by the caller."""
-    host, _, port = lab.submission.rpartition(":")
-    context = ssl.create_default_context(cafile=str(lab.places.tls / "ca.crt"))
-    context.check_hostname = False
-    client = smtplib.SMTP(host, int(port), timeout=30)
-    client.starttls(context=context)
-    client.login("bob", lab.logins["bob"])
-    return client
+def test_a_new_alias_a_group_and_a_delegate_count_within_the_ttl(relay):
+    relay.reach("ldaps")
+    login, friend = relay.fresh(), relay.fresh()
+    group = ldif(
+        f"cn=crew,ou=people,{BASE}",
+        objectClass=["groupOfNames", "mailUser"],
+        cn="crew",
+        mail="crew@example.org",
+        member=[dn_of(login)],
+    )
+    with relay.submitter(login) as client:
+        for address, change in (
+            (
+                "nick@example.org",
+                lambda: relay.modify(login, "add: mailAlternateAddress", "mailAlternateAddress: nick"),
+            ),
+            ("crew@example.org", lambda: relay.slapd.change("ldapadd", group)),
+            (
+                f"{friend}@example.org",
+                lambda: relay.modify(friend, "add: mailDelegate", f"mailDelegate: {dn_of(login)}"),
+            ),
+        ):
+            assert relay.rcpt_in(client, address)[0] == 553
+            change()
+            becomes(relay, client, address, 250)
+        relay.slapd.change("ldapdelete", f"cn=crew,ou=people,{BASE}\n")
+        relay.modify(friend, "delete: mailDelegate")
+        becomes(relay, client, "crew@example.org", 553)
+        becomes(relay, client, f"{friend}@example.org", 553)
 
 
-def slapd(lab):
-    return lab.running._children["slapd"]
+def test_who_has_not_accepted_the_terms_is_let_in_and_told_where_to_do_so(relay):
+    relay.reach("ldaps")
+    relay.slapd.change("ldapadd", person("newbie", "newbie@example.org"))
+    with relay.submitter("newbie") as client:
+        code, text, _ = relay.rcpt_in(client, "newbie@example.org")
+        assert (code, text[:5]) == (554, "5.7.1")
+        assert "https://example.org/terms" in text
+        relay.modify("newbie", "add: termsAccepted", "termsAccepted: 2024-12-31")  # an older version
+        time.sleep(TTL + 0.5)
+        assert relay.rcpt_in(client, "newbie@example.org")[0] == 554
+        relay.modify("newbie", "replace: termsAccepted", "termsAccepted: 2026-02-01")
+        becomes(relay, client, "newbie@example.org", 250)
 
 
-@pytest.mark.parametrize("fault", ["frozen", "stopped"])
-def test_an_outage_is_454_within_8_s_and_ends_by_itself(lab, fault):
-    client = rcpt(lab)
-    child = slapd(lab)
-    command, port = child_command(lab)
-    if fault == "frozen":
-        lab_signal(child.pid, signal.SIGSTOP)
-    else:
-        lab.running._stop("slapd")
-    try:
-        with ThreadPoolExecutor(8) as threads:
-            asked = [threads.submit(auth, lab, login) for login in ["alice", "bob"] * 4]
-            for answer in asked:
-                code, took = answer.result()
-                assert code == 454
-                assert took < 8.5
-        client.mail("bob@example.org")
-        began = time.monotonic()
-        code, _ = client.rcpt("friend@elsewhere.example")
-        assert code in (250, 450)
-        assert time.monotonic() - began < 6
-        client.rset()
-        client.mail("alice@example.org")
-        code, _ = client.rcpt("friend@elsewhere.example")
-        assert code in (450, 553)  # what is known still holds; what is not is put off
-    finally:
-        client.close()
-        if fault == "frozen":
-            lab_signal(child.pid, signal.SIGCONT)
-        else:
-            lab.running.start_slapd(command, port)
-    until = time.monotonic() + 10
-    while (code := auth(lab)[0]) != 235:
-        assert code == 454
-        assert time.monotonic() < until
-    assert auth(lab, password="wrong")[0] == 535
+def test_an_account_that_is_switched_off_can_neither_log_in_nor_send_in_an_open_session(relay):
+    relay.reach("ldaps")
+    login = relay.fresh()
+    with relay.submitter(login) as client:
+        assert relay.rcpt_in(client, f"{login}@example.org")[0] == 250
+        relay.modify(login, "add: pwdAccountLockedTime", "pwdAccountLockedTime: 000001010000Z")
+        becomes(relay, client, f"{login}@example.org", 554)
+        assert relay.auth(login)[0] == 535
+        relay.modify(login, "delete: pwdAccountLockedTime")
+        becomes(relay, client, f"{login}@example.org", 250)
+        assert relay.auth(login)[0] == 235
 
 
-def child_command(lab):
-    from tests.lab.ldap import Slapd
+@pytest.mark.parametrize("kind", ["network", "certificate"])
+def test_a_host_kept_in_ldap_relays_until_its_entry_is_gone(relay, kind):
+    relay.reach("ldaps")
+    tls = relay.lab.places.tls
+    known_by = {
+        "network": {"ipHostNumber": "127.0.0.3"},
+        "certificate": {"serialNumber": fingerprint(tls / "stranger.crt")},
+    }
+    client = {"network": {"source": "127.0.0.3"}, "certificate": {"certificate": tls / "stranger"}}[kind]
 
-    port = int(next(p for p in lab.places.settings.read_text().split() if "ldaps://" in p).rpartition(":")[2])
-    again = Slapd(lab.places)
-    again.port = port
-    assert not is_free("127.0.0.1", port)
-    return again.command, port
+    def answers(sender, wanted):
+        """Once Postfix has read its tables and policyd its hosts."""
+        until = time.monotonic() + TTL + LOADED
+        while True:
+            with relay.session(**client) as session:
+                code, text, _ = relay.rcpt_in(session, sender)
+            if code == wanted:
+                return
+            assert time.monotonic() < until, (code, text)
+            time.sleep(0.2)
 
+    def export():
+        relay.lab.submitward("export", "postfix", "--output", str(relay.lab.places.postfix / "submitward"))
+        relay.lab.running.postfix("reload")
 
-def lab_signal(pid, number):
-    import os
-
-    os.kill(pid, number)
+    answers("new@example.org", 554)
+    relay.slapd.change("ldapadd", host("new", **known_by[kind], mailLocalAddress="new@example.org"))
+    answers("new@example.org", 554)  # Postfix decides who may relay, and has not been told
+    export()
+    answers("new@example.org", 250)
+    answers("bob@example.org", 553)
+    relay.slapd.change("ldapdelete", f"cn=new,ou=hosts,{BASE}\n")
+    export()
+    answers("new@example.org", 554)
