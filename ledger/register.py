@@ -99,6 +99,13 @@ class Register:
         )
         return True
 
+    def trail(self, most: int) -> list[tuple[float, str, str, str, str, str]]:
+        """The newest lines of the audit trail, the newest first: its columns but the first."""
+        rows: list[tuple[float, str, str, str, str, str]] = self._execute(
+            "SELECT at, author, action, subject, block, reason FROM audit ORDER BY id DESC LIMIT ?", (most,)
+        ).fetchall()
+        return rows
+
     def note(self, author: str, action: str, subject: str, block: str, reason: str) -> None:
         """Write who did what into the audit trail."""
         self._execute(

@@ -49,18 +49,27 @@ def answer(options: Any, work: Callable[[Settings], Answer]) -> int:
 
     Nothing is told before `work` is over, so that what it wrote into the book is committed.
     """
+
+    def tell(settings: Settings) -> int:
+        told = work(settings)
+        print(json.dumps(told.value, indent=2) if options.json else "\n".join(told.lines))
+        for note in told.notes:
+            print(f"submitward {options.command}: {note}", file=sys.stderr)
+        return told.status
+
+    return guarded(options, tell)
+
+
+def guarded(options: Any, work: Callable[[Settings], int]) -> int:
+    """Do `work` with the settings, which tells by itself; returns its exit code, or that of what is wrong."""
     try:
-        told = work(load_settings(options.settings))
+        return work(load_settings(options.settings))
     except SettingsError as error:
         return _complain(str(error), USAGE)
     except Refused as error:
         return _complain(f"submitward {options.command}: {error}", error.status)
     except Unavailable as error:
         return _complain(f"submitward {options.command}: the ledger is unavailable: {error}", UNAVAILABLE)
-    print(json.dumps(told.value, indent=2) if options.json else "\n".join(told.lines))
-    for note in told.notes:
-        print(f"submitward {options.command}: {note}", file=sys.stderr)
-    return told.status
 
 
 @contextmanager
@@ -89,6 +98,11 @@ def author() -> str:
 def moment(at: float) -> str:
     """A moment (epoch seconds) in local time, ``2026-11-21 14:05:00 +0100``."""
     return time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime(at))
+
+
+def printable(text: str) -> str:
+    """Text that a peer may have written, fit for a terminal."""
+    return "".join(sign if sign.isprintable() else "?" for sign in text)
 
 
 def _complain(text: str, status: int) -> int:

@@ -60,3 +60,10 @@ def argument(parse: Callable[[str], T]) -> Callable[[str], T]:
             raise argparse.ArgumentTypeError(str(wrong)) from None
 
     return checked
+
+
+def at_least_one(text: str) -> int:
+    """A number of things to show. Raises ValueError."""
+    if not text.isascii() or not text.isdigit() or not 0 < int(text) <= 100_000:
+        raise ValueError("a number from 1 to 100000")
+    return int(text)

@@ -42,8 +42,8 @@ FLOORS = {
     "ledger": {
         1: "app_passwords auth_script blocks charges counters escalation event_script events grants limits"
         " marks model model_auth model_blocks model_events rows script tombstones",
-        2: "app_password_rows book bookfile clerk clock copies desk event_rows fallback mark_rows redis"
-        " register runner schema settings shared shared_auth shared_events sqlite tally transaction",
+        2: "app_password_rows book bookfile clerk clock copies desk event_rows fallback lookout mark_rows"
+        " redis register runner schema settings shared shared_auth shared_events sqlite tally transaction",
     },
     "sidecar": {
         2: "binding daemon document ending endpoints exchange gate host inheritance lines listen log metrics"
