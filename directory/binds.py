@@ -11,7 +11,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from OpenSSL import SSL
-from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore, ensureDeferred, fail
+from twisted.internet.defer import (
+    CancelledError,
+    Deferred,
+    DeferredSemaphore,
+    TimeoutError,
+    ensureDeferred,
+    fail,
+)
 from twisted.internet.error import ConnectError
 from twisted.internet.ssl import (
     TLSVersion,
@@ -27,6 +34,7 @@ from directory.breakers import Breakers
 from directory.identity import Unanswered, Unavailable
 from directory.servers import Server
 from directory.troubles import Transport
+from sidecar.deadlines import Deadlines
 
 WAITING_MAX = 512  # binds that wait for a connection; over it the answer is Unavailable at once
 IDLE_MAX = 60.0  # seconds; below what servers and firewalls allow
@@ -46,6 +54,7 @@ class Binds:
         self._turns = DeferredSemaphore(size)
         self._idle: list[list[BindConnection]] = [[] for _ in self._servers]
         self._all: set[BindConnection] = set()
+        self._patience = Deadlines(reactor, PATIENCE)
         self._is_stopped = False
         self._options: dict[int, Any] = {}
         self._is_counted = 0
@@ -101,18 +110,16 @@ class Binds:
 
     async def _bind(self, index: int, connection: BindConnection, dn: str, password: bytes) -> BindResult:
         asked = connection.bind(dn, password)
-        patience = self._reactor.callLater(PATIENCE, connection.lose, f"{connection.server} does not answer")
+        self._patience.watch(asked)
         try:
             result = await asked
-        except Transport as wrong:
-            self._failed(index, str(wrong))
-            raise Unanswered(str(wrong)) from None
+        except (Transport, TimeoutError) as wrong:
+            text = str(wrong) if isinstance(wrong, Transport) else f"{connection.server} does not answer"
+            self._failed(index, text)
+            raise Unanswered(text) from None
         except CancelledError:
             self._breakers.given_up(index)
             raise
-        finally:
-            if patience.active():
-                patience.cancel()
         if result.code in (51, 52):  # busy, unavailable
             self._failed(index, f"{connection.server}: result {result.code} {result.text[:200]}")
             connection.hang_up()

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import ensureDeferred
 
 from directory.identity import (
     Credentials,
@@ -33,10 +33,10 @@ from saslauthd.mechanisms import Refused
 from saslauthd.recollection import Recollection, Right, Wrong
 from saslauthd.sentry import Case, Sentry
 from saslauthd.sharing import Sharing
+from saslauthd.sleepers import Sleepers
 
 #: Outcomes of a guess; all others are of somebody who has the password.
 GUESSES = frozenset({"unknown_login", "wrong_password"})
-SLEEPERS_MAX = 5000  # refusals that are put off at a time; more are told at once
 
 
 class Found(NamedTuple):
@@ -68,7 +68,25 @@ class Judge:
         self._reactor = reactor
         self._clock = clock
         self._sharing: Sharing[Found] = Sharing()
-        self._sleepers: set[Deferred[None]] = set()
+        self._sleepers = Sleepers(reactor)
+
+    def recall(self, credentials: Credentials, request: Request) -> Verified | None:
+        """Yes, in this very call, to a credential that is remembered as right and whose login may come in.
+
+        None when anything has to be asked or put off: then `judge` is to be asked. May raise Unavailable.
+        """
+        if not self.recollection.right_for:
+            return None
+        remembered = self.recollection.look(self.recollection.digest(credentials), self._reactor.seconds())
+        if not isinstance(remembered, Right):
+            return None
+        name = split_credential(remembered.verified.login)[0]
+        principal = self._at_hand(name)
+        if principal is None or self._objection(principal, credentials.login, request):
+            return None
+        request.memory = "right"
+        self._welcome(name, credentials.login, request)
+        return remembered.verified
 
     async def judge(self, credentials: Credentials, request: Request) -> Verified | Refused:
         """The outcome. Raises Unavailable, also while the blocks have never been read.
@@ -99,13 +117,20 @@ class Judge:
 
     def wake(self) -> None:
         """Tell all refusals that are put off: the process is ending."""
-        for sleeper in tuple(self._sleepers):
-            if not sleeper.called:
-                sleeper.callback(None)
+        self._sleepers.wake()
 
     async def _ask(self, credentials: Credentials, request: Request, digest: bytes) -> Found:
         began = self._reactor.seconds()
-        case = await self.sentry.approach(credentials, request.rip)
+        at_once = self._is_plain(credentials, request)
+        case = await self.sentry.approach(credentials, request.rip, at_once=at_once)
+        try:
+            return await self._ask_about(case, credentials, request, digest, began)
+        finally:
+            self.sentry.abandon(case)
+
+    async def _ask_about(
+        self, case: Case, credentials: Credentials, request: Request, digest: bytes, began: float
+    ) -> Found:
         principal = await self._principal(credentials.login)
         name = principal.name if principal is not None else credentials.login
         await self.sentry.recognize(case, credentials, name)
@@ -128,6 +153,24 @@ class Judge:
             else:
                 self.recollection.forget(name)
         return Found(outcome, put_off)
+
+    def _is_plain(self, credentials: Credentials, request: Request) -> bool:
+        """Whether nothing but the directory can judge this; who it is and where it comes from is known."""
+        login = credentials.login
+        if not self.sentry.knows(login, request.rip) or parse_app_password(credentials.password) is not None:
+            return False
+        principal = self._at_hand(login)
+        if principal is None or principal.name != login:
+            return False
+        return not self.admissions.needs_app_password(login, principal)
+
+    def _at_hand(self, name: str) -> Principal | None:
+        """The principal if it is known in this very call; else somebody is being asked."""
+        found: Any = self.directory.look_up(Login(name))
+        if found is None or isinstance(found, Principal):
+            return found
+        ensureDeferred(found).addErrback(lambda failure: None)  # who needs it asks again, and joins in
+        return None
 
     async def _directory_says(
         self, case: Case, credentials: Credentials, digest: bytes, name: str
@@ -161,19 +204,28 @@ class Judge:
             if not request.memory:
                 raise Unavailable("verified and not listed: the directory is changing")
             reason = "unknown_login"
-        elif principal.disabled:
-            reason = "disabled"
-        elif not self.admissions.may_come_from(principal, request.rip):
-            reason = "network_refused"
-        elif self._is_blocked(f"login:{name}", f"login:{typed}", f"domain:{principal.domain}", "relay"):
-            reason = "blocked"
+        else:
+            reason = self._objection(principal, typed, request)
         if reason:
             self.recollection.forget(name)
             return Refused(reason, name)
-        network = guard.network_of(request.rip, self.sentry.rules)
-        for login in {name, typed}:
-            self.sentry.welcome(login, network)
+        self._welcome(name, typed, request)
         return verified
+
+    def _objection(self, principal: Principal, typed: str, request: Request) -> str:
+        """Why this login may not come in, from there, now; ``""`` when it may."""
+        if principal.disabled:
+            return "disabled"
+        if not self.admissions.may_come_from(principal, request.rip):
+            return "network_refused"
+        subjects = (f"login:{principal.name}", f"login:{typed}", f"domain:{principal.domain}", "relay")
+        return "blocked" if self._is_blocked(*subjects) else ""
+
+    def _welcome(self, name: str, typed: str, request: Request) -> None:
+        network = guard.network_of(request.rip, self.sentry.rules)
+        self.sentry.welcome(name, network)
+        if typed != name:
+            self.sentry.welcome(typed, network)
 
     async def _principal(self, name: str) -> Principal | None:
         found = self.directory.look_up(Login(name))
@@ -183,18 +235,8 @@ class Judge:
         """Wait until the refusal is due, counted from when the request began to be verified."""
         elapsed = self._reactor.seconds() - request.asked_at
         wait = guard.due(delay, elapsed, self.sentry.rules)
-        if wait <= 0 or len(self._sleepers) >= SLEEPERS_MAX:
-            return
-        sleeper: Deferred[None] = Deferred()
-        call = self._reactor.callLater(wait, sleeper.callback, None)
-        self._sleepers.add(sleeper)
-        try:
-            await sleeper
-        finally:
-            self._sleepers.discard(sleeper)
-            if call.active():
-                call.cancel()
-        request.note("delay", wait)
+        if wait > 0 and await self._sleepers.sleep(wait):
+            request.note("delay", wait)
 
     def _is_blocked(self, *subjects: str) -> bool:
         return self._known_blocks().find(subjects, self._clock(), extents=("login",)) is not None

@@ -6,6 +6,7 @@ is quoted: the text of any other might hold a password.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 from twisted.internet.defer import TimeoutError
@@ -48,6 +49,21 @@ class Reports:
         self, request: Request, result: str, reason: str, login: str, now: float, **more: str
     ) -> None:
         """The one answer to a request. What the peer sent is cut short; the log escapes it."""
+        if self._log.wants(_LEVELS[result]):
+            self._write(request, result, reason, login, now, more)
+        self._outcomes.count(
+            result,
+            request.mechanism if request.mechanism in MECHANISMS else "other",
+            "yes" if request.secured else "no",
+        )
+        if result != "ok":
+            self._reasons.count(reason if reason in REASONS else "other")
+        for step, seconds in request.steps.items():
+            self._steps.count(step, by=seconds)
+
+    def _write(
+        self, request: Request, result: str, reason: str, login: str, now: float, more: Mapping[str, str]
+    ) -> None:
         self._log.write(
             _LEVELS[result],
             "auth",
@@ -63,15 +79,6 @@ class Reports:
             **{f"{step}_ms": round(1000 * seconds) for step, seconds in request.steps.items()},
             **more,
         )
-        self._outcomes.count(
-            result,
-            request.mechanism if request.mechanism in MECHANISMS else "other",
-            "yes" if request.secured else "no",
-        )
-        if result != "ok":
-            self._reasons.count(reason if reason in REASONS else "other")
-        for step, seconds in request.steps.items():
-            self._steps.count(step, by=seconds)
 
     def dropped(self, event: str, why: str, connection: int) -> None:
         """A connection that we end because of what its peer does."""

@@ -10,6 +10,7 @@ import secrets
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable
+from itertools import count
 from typing import Any
 
 from twisted.internet.defer import Deferred, ensureDeferred
@@ -41,6 +42,7 @@ class Case:
         self.sight = guard.Sight()
         self.ticket = ""
         self.taken = 0.0
+        self.is_admitted = False
 
     @property
     def trace(self) -> guard.Trace:
@@ -69,6 +71,7 @@ class Sentry:
         self._reactor = reactor
         self._log = log
         self._clock = clock
+        self._name, self._numbers = secrets.token_hex(6), count()
         self._inside: Counter[str] = Counter()
         self._noted: OrderedDict[tuple[str, str], float] = OrderedDict()
 
@@ -81,12 +84,31 @@ class Sentry:
     def ledger(self, ledger: Ledger) -> None:
         self._ledger, self._key = ledger, b""
 
-    async def approach(self, credentials: Credentials, rip: bytes) -> Case:
-        """Look at an attempt before anybody is asked who the login is. Raises Guarded and Unavailable."""
+    async def approach(self, credentials: Credentials, rip: bytes, *, at_once: bool = False) -> Case:
+        """Look at an attempt before anybody is asked who the login is. Raises Guarded and Unavailable.
+
+        `at_once` takes a ticket in the same trip, for an attempt that surely goes on to `admit` and whose
+        network is known: nothing but the number of tickets can stop it.
+        """
         network = guard.network_of(rip, self.rules)
         case = Case(guard.Trace(credentials.login, network, await self._fingerprint(credentials)))
-        await self._look(case)
+        if not at_once:
+            await self._look(case)
+            return case
+        taking = ensureDeferred(self._take(case, self.rules.binds))
+        try:
+            await self._look(case)
+            await taking
+        except BaseException:
+            taking.addErrback(self._lost)
+            self.give_back(case)
+            raise
         return case
+
+    def knows(self, login: str, rip: bytes) -> bool:
+        """Whether this process has seen the login succeed from that network lately."""
+        key = (login, guard.network_of(rip, self.rules))
+        return bool(self._reactor.seconds() < self._noted.get(key, 0.0))
 
     async def recognize(self, case: Case, credentials: Credentials, name: str) -> None:
         """The login is that of the principal `name`, under which all its spellings count together."""
@@ -105,18 +127,31 @@ class Sentry:
         login = case.trace.login
         most = guard.judge(case.sight, self.rules)
         assert isinstance(most, int)
-        id = secrets.token_hex(6)
+        if case.ticket and most < self.rules.binds:
+            self.give_back(case)
         for turn in range(TURNS):
-            taken = self._clock()
-            ticket = guard.ticket(taken, id)
-            if await self._ask(self._ledger.guard_note((guard.bind(login, ticket, most, self.rules),))):
-                case.ticket, case.taken = ticket, taken
+            if case.ticket or await self._take(case, most):
                 self._inside[login] += 1
+                case.is_admitted = True
                 return
             if not self._inside[login] and (turn >= TURNS_KNOWN or not case.sight.known):
                 break
             await deferLater(self._reactor, TURN)
         raise Guarded("too many wrong passwords of this login have reached the directory")
+
+    async def _take(self, case: Case, most: int) -> bool:
+        """Take a ticket, unless `most` are taken. One that nobody waits for any more is given back."""
+        case.taken = self._clock()
+        case.ticket = guard.ticket(case.taken, f"{self._name}{next(self._numbers)}")
+        mark = guard.bind(case.trace.login, case.ticket, most, self.rules)
+        try:
+            taken = await self._ask(self._ledger.guard_note((mark,)))
+        except BaseException:
+            self.give_back(case)
+            raise
+        if not taken:
+            case.ticket = ""
+        return bool(taken)
 
     def leave(self, case: Case) -> None:
         """The directory has answered, or never will; the ticket is kept until `give_back`."""
@@ -125,10 +160,16 @@ class Sentry:
         if self._inside[login] <= 0:
             del self._inside[login]
 
+    def abandon(self, case: Case) -> None:
+        """Nobody waits any more: a ticket that was not used is given back."""
+        if not case.is_admitted:
+            self.give_back(case)
+
     def give_back(self, case: Case) -> None:
         """The password did not reach the directory, or was right: it counts no more."""
         if case.ticket:
-            self._tell(self._ledger.guard_drop(((guard.binds(case.trace.login), case.ticket),)))
+            ticket, case.ticket = case.ticket, ""
+            self._tell(self._ledger.guard_drop(((guard.binds(case.trace.login), ticket),)))
 
     def succeeded(self, case: Case) -> None:
         """The credential is right, and the directory has forgotten the login's failures where `binds_window`

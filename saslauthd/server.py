@@ -21,8 +21,10 @@ from directory.identity import Credentials, Verified
 from saslauthd import wire
 from saslauthd.answers import Answer, Ask, Drop, Event, Request, Send
 from saslauthd.mechanisms import Refused
+from saslauthd.outlet import Outlet
 from saslauthd.reports import Reports, blame
 from saslauthd.session import HangUp, Rules, Session
+from sidecar.deadlines import Deadlines
 
 DEADLINE = 7.0  # seconds for a verdict; Postfix waits 10 for all of it
 HALF_LINE_MAX = 10.0  # seconds between the first octet of a line and its end
@@ -30,6 +32,8 @@ LINGER = 5.0  # seconds for a peer to take our last words
 
 #: Gives the outcome for the credentials of a request, or fails with Unavailable.
 Judge = Callable[[Credentials, Request], Coroutine[Any, Any, Verified | Refused]]
+#: Gives it in the same call when nobody has to be asked, else None.
+Recall = Callable[[Credentials, Request], Verified | None]
 
 
 class AuthFactory(Factory):
@@ -37,9 +41,13 @@ class AuthFactory(Factory):
 
     noisy = False
 
-    def __init__(self, reactor: Any, judge: Judge, rules: Rules, reports: Reports) -> None:
+    def __init__(
+        self, reactor: Any, judge: Judge, rules: Rules, reports: Reports, recall: Recall | None = None
+    ) -> None:
         self.reactor = reactor
         self.judge = judge
+        self.recall: Recall = recall or (lambda credentials, request: None)
+        self.deadlines = Deadlines(reactor, DEADLINE)
         self.reports = reports
         self.connections: set[AuthProtocol] = set()
         self._rules = rules
@@ -78,6 +86,7 @@ class AuthProtocol(Protocol):
         self._is_over = False
         self._is_draining = False
         self._gone: list[Deferred[None]] = []
+        self._send: Callable[[bytes], None]
 
     @property
     def running(self) -> int:
@@ -90,7 +99,8 @@ class AuthProtocol(Protocol):
         """Greet, whatever the directory is doing."""
         self.factory.connections.add(self)
         self.transport.registerProducer(self, True)
-        self.transport.write(self.session.greet(os.getpid(), self._number, os.urandom(16)))
+        self._send = Outlet(self.transport).send
+        self._send(self.session.greet(os.getpid(), self._number, os.urandom(16)))
 
     def dataReceived(self, data: bytes) -> None:
         """Carry out all that these bytes complete."""
@@ -142,7 +152,7 @@ class AuthProtocol(Protocol):
     def _carry_out(self, event: Event) -> None:
         match event:
             case Send(line):
-                self.transport.write(line)
+                self._send(line)
             case Ask(request, credentials):
                 self._ask(request, credentials)
             case Drop(request):
@@ -152,9 +162,17 @@ class AuthProtocol(Protocol):
 
     def _ask(self, request: Request, credentials: Credentials) -> None:
         login, request.asked_at = credentials.login, self.factory.reactor.seconds()
+        try:
+            verified = self.factory.recall(credentials, request)
+            if verified is not None:
+                self._deliver(self.session.settle(request, verified))
+                return
+        except Exception as wrong:  # noqa: BLE001  a fault is never a refusal
+            self._cannot_know(Failure(wrong), request, login)  # type: ignore[no-untyped-call]
+            return
         verdict: Deferred[Any] = ensureDeferred(self.factory.judge(credentials, request))
         self._running[request] = verdict
-        verdict.addTimeout(DEADLINE, self.factory.reactor)
+        self.factory.deadlines.watch(verdict)
         verdict.addBoth(self._forget, request)
         verdict.addCallback(lambda outcome: self.session.settle(request, outcome))
         verdict.addErrback(self._cannot_know, request, login)
@@ -177,7 +195,7 @@ class AuthProtocol(Protocol):
             return None
         if answer is not None:
             self._unavailable(request, why, login, detail, "temp_fail")
-            self.transport.write(answer.line)
+            self._send(answer.line)
             self._close_when_done()
         return None
 
@@ -193,7 +211,7 @@ class AuthProtocol(Protocol):
     def _answer(self, answer: Answer) -> None:
         now = self.factory.reactor.seconds()
         self.factory.reports.outcome(answer.request, answer.result, answer.reason, answer.login, now)
-        self.transport.write(answer.line)
+        self._send(answer.line)
 
     def _drop(self, event: str, why: str, *, abort: bool = False) -> None:
         if not self._is_over:

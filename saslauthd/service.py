@@ -104,7 +104,8 @@ class AuthService:
 
     def factory(self, listener: Listener) -> AuthFactory:
         """The connections of one listener."""
-        made = AuthFactory(self._reactor, self.judge, self._settings.rules, self._reports)
+        rules, recall = self._settings.rules, self._judge.recall
+        made = AuthFactory(self._reactor, self.judge, rules, self._reports, recall)
         self._factories.append(made)
         return made
 

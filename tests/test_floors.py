@@ -23,7 +23,7 @@ FLOORS = {
         0: "wire",
         1: "admissions answers guard mechanisms recollection session",
         2: "settings",
-        3: "app_passwords flushes judge reports sentry server service sharing",
+        3: "app_passwords flushes judge outlet reports sentry server service sharing sleepers",
         4: "__main__",
     },
     "milter": {
@@ -46,8 +46,8 @@ FLOORS = {
         " redis register runner schema settings shared shared_auth shared_events sqlite tally transaction",
     },
     "sidecar": {
-        2: "binding daemon document ending endpoints exchange gate host inheritance lines listen log metrics"
-        " notify problems quantities reference scalars secret settings",
+        2: "binding daemon deadlines document ending endpoints exchange gate host inheritance lines listen"
+        " log metrics notify problems quantities reference scalars secret settings",
     },
 }
 #: The operator's command is a door: all of it is floor 4.

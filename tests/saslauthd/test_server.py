@@ -258,6 +258,43 @@ async def test_no_password_reaches_the_log(login, caplog, capfd):
 BEGUN = b"AUTH\t1\tPLAIN\tservice=smtp\tsecured\tresp="
 
 
+class Kernel(StringTransport):
+    """A kernel that takes `takes` octets of a write at once, and an error when that is one."""
+
+    takes = 10_000
+    aborted = False
+
+    def writeSomeData(self, data):
+        if isinstance(self.takes, int):
+            super().write(data[: self.takes])
+            return min(self.takes, len(data))
+        return self.takes
+
+    def abortConnection(self):
+        self.aborted = True
+
+
+@pytest.mark.parametrize("takes", [0, 1, 30, 60, 10_000])
+def test_what_the_kernel_does_not_take_at_once_follows_in_order(takes):
+    set_up = Stage(reactor, Ledger(), Clock())
+    set_up.service.start()
+    server, transport = set_up.factory.buildProtocol(None), Kernel()
+    server.makeConnection(transport)
+    transport.clear()
+    transport.takes = takes
+    server.dataReceived(HELLO + b"".join(plain(id) for id in (1, 2, 3)))
+    assert transport.value() == b"".join(b"OK\t%d\tuser=alice\n" % id for id in (1, 2, 3))
+
+
+def test_connection_that_cannot_be_written_to_ends():
+    set_up = Stage(reactor, Ledger(), Clock())
+    set_up.service.start()
+    server, transport = set_up.factory.buildProtocol(None), Kernel()
+    transport.takes = OSError("broken")
+    server.makeConnection(transport)
+    assert transport.aborted
+
+
 @settings(max_examples=300, deadline=None)
 @given(
     st.lists(
@@ -272,7 +309,7 @@ BEGUN = b"AUTH\t1\tPLAIN\tservice=smtp\tsecured\tresp="
 def test_any_bytes_give_no_yes_no_traceback_and_disturb_nobody(pieces):
     set_up = Stage(reactor, Ledger(), Clock())
     set_up.service.start()
-    hostile, other = StringTransport(), StringTransport()
+    hostile, other = Kernel(), Kernel()
     server, innocent = set_up.factory.buildProtocol(None), set_up.factory.buildProtocol(None)
     server.makeConnection(hostile)
     innocent.makeConnection(other)
