@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from milter.judge import Case
-from milter.judgement import Outcome, Verdict
+from milter.judgement import Verdict
+from milter.questions import Outcome
 from sidecar.metrics import Metrics
 
 _LEVELS: dict[Outcome, Literal["info", "notice", "warning"]] = {

@@ -25,8 +25,9 @@ from ledger.app_passwords import senders_of
 from ledger.charges import Ledger
 from ledger.charges import Unavailable as LedgerUnavailable
 from milter import replies
-from milter.judgement import Rules, Signing, Verdict, decide, defer, overrule, refuse
+from milter.judgement import Verdict, decide, defer, let_through, overrule, refuse
 from milter.keys import Keys
+from milter.questions import Rules, Signing
 from milter.refunds import WAIT, Refund, Refunds
 from milter.session import Message
 from milter.submitter import Claim, Doubt, Inquiry, Nobody, agreed, by_macros, by_record, claim, payer
@@ -157,6 +158,8 @@ class Judge:
 
     async def _settle(self, case: Case, verdict: Verdict, rules: Rules) -> tuple[Case, Verdict]:
         """A message that is not taken costs nothing: a refused one, or one that will be sent again."""
+        if rules.mode == "observe":
+            verdict = let_through(verdict, case.message, rules)
         taken = verdict.outcome == "pass" or rules.mode != "enforce"
         if not taken and rules.by_record and case.claimed.queue_id and case.subject:
             case.refund = await self.refunds.give_back(case.mta, case.claimed.queue_id, case.subject)

@@ -16,7 +16,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
 
-from milter.judgement import KeysUnknown
+from milter.questions import KeysUnknown
 from milter.tables import TableError, Tables, parse_tables
 
 LOOK_EVERY = 1.0  # seconds between two looks at the files

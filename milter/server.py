@@ -128,7 +128,7 @@ class MilterProtocol(Protocol):
         self._judging = False
         case, verdict = result
         self._passed = result if verdict.outcome == "pass" else None
-        reply, edits = (CONTINUE, b"") if observed else (verdict.reply, verdict.edits)
+        reply, edits = (CONTINUE if observed else verdict.reply), verdict.edits
         self._send(self._session.judged(reply, edits).data)
         factory, ms = self.factory, 1000 * (perf_counter() - began)
         journal.write(factory.log, factory.counters, case, verdict, observed=observed, ms=ms)

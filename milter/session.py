@@ -158,11 +158,13 @@ class Session:
     def judged(self, reply: bytes, edits: bytes = b"") -> Answer:
         """Our verdict, CONTINUE or an encoded refusal, goes out and holds to the end of this message.
 
-        `edits` are encoded changes of the header, for which the MTA waits until the end of the message.
+        `edits` are encoded changes of the header, for which the MTA waits until the end of the message; those
+        of the header's verdict hold when the body's lets the message through.
         """
         if self.stage is Stage.OVERRULING:
+            answer = Answer(self._edits + reply if reply == wire.CONTINUE else reply)
             self._forget()
-            return Answer(reply)
+            return answer
         if self.stage is not Stage.JUDGING:
             raise RuntimeError("a verdict that nobody asked for")
         self.stage, self._verdict, self._edits = Stage.JUDGED, reply, edits

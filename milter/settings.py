@@ -11,7 +11,7 @@ from typing import ClassVar, Literal
 
 from directory.settings import DirectorySettings
 from ledger.settings import LedgerSettings
-from milter.judgement import Rules
+from milter.questions import Rules
 from sidecar.listen import Listen
 from sidecar.log import LogSettings
 from sidecar.settings import host_name, load
@@ -25,7 +25,10 @@ class AuthorSettings:
 
     mode: Literal["enforce", "observe", "off"] = field(
         default="enforce",
-        metadata={"help": "`observe` logs what would have been refused or deferred and lets it pass"},
+        metadata={
+            "help": "`observe` logs what would have been refused or deferred and lets it pass, without the"
+            " DKIM-Signature fields that would keep the signer from signing"
+        },
     )
     sender: Literal["owned", "any"] = field(
         default="owned", metadata={"help": "whose mailbox may stand in a Sender field"}

@@ -28,7 +28,7 @@ FLOORS = {
     },
     "milter": {
         0: "wire",
-        1: "author claims header judgement lines replies session submitter tables",
+        1: "author claims header judgement lines questions replies session submitter tables",
         2: "keys settings",
         3: "connections journal judge legacy refunds server service",
         4: "__main__",

@@ -103,7 +103,7 @@ def test_an_accept_is_seen(play: Target, monkeypatch: pytest.MonkeyPatch) -> Non
 
 @pytest.mark.parametrize("play", ["milter"], indirect=True)
 def test_an_author_who_is_not_asked_for_is_seen(play: Target, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("milter.judgement.owns_author", lambda *_: "everything")
+    monkeypatch.setattr("milter.questions.owns_author", lambda *_: "everything")
     with pytest.raises(BrokenPromise, match="passed"):
         replay(play)
 

@@ -19,6 +19,9 @@ FRAMED = st.lists(
 ).map(b"".join)
 GREETED = st.one_of(RAW, FRAMED).map(lambda data: OFFER + data)
 
+#: A queue id that no input hits upon: the refusal of a message gives back what that very message had cost.
+NEIGHBOUR = "NEIGHBOUR1f6c"
+
 
 def spoiled(seed: int) -> bytes:
     """A transcript with a few bytes changed, left out or doubled."""
@@ -43,8 +46,8 @@ async def play(data: bytes) -> None:
         bad, good = await set_up.mta(), await set_up.greeted()
         bad.transport.write(data)
         await set_up.pause(0.01)
-        await set_up.record()
-        answer = await good.send(reactor, ("From", "alice@example.org"))
+        await set_up.record(NEIGHBOUR)
+        answer = await good.send(reactor, ("From", "alice@example.org"), queue_id=NEIGHBOUR)
         assert answer == Packet(b"c")
         assert "Traceback" not in set_up.out.getvalue()
         assert "internal_error" not in set_up.out.getvalue()

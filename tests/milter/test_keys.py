@@ -9,8 +9,8 @@ import pytest_twisted
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError
 
-from milter.judgement import KeysUnknown
 from milter.keys import LOOK_EVERY, REPEAT, Keys
+from milter.questions import KeysUnknown
 from sidecar.log import Log
 
 

@@ -680,14 +680,45 @@ async def test_it_is_refused_where_the_mta_lets_nobody_remove_it() -> None:
         assert text.startswith("550 5.6.0 the field authentication-results is not for you to send")
 
 
+BROKEN = ("DKIM-Signature", "broken")
+REMOVAL = Packet(b"m", b"\0\0\0\1dkim-signature\0\0")
+
+
+@pytest.mark.parametrize(
+    ("fields", "queue_id", "body", "told"),
+    [
+        ((OWN, BROKEN), "ABC", b"Hello.\r\n", "verdict=pass reason=owned"),
+        ((FOREIGN, BROKEN), "ABC", b"Hello.\r\n", "observed=refuse reason=from_not_owned"),
+        ((OWN, OWN, BROKEN), "ABC", b"Hello.\r\n", "observed=refuse reason=field_repeated"),
+        ((OWN, BROKEN), "UNKNOWN", b"Hello.\r\n", "observed=defer reason=submitter_unknown"),
+        ((OWN, BROKEN), "ABC", b"x" * 1200 + b"\r\n", "observed=refuse reason=long_line"),
+    ],
+)
 @pytest_twisted.ensureDeferred
-async def test_observing_removes_nothing() -> None:
+async def test_observing_takes_out_what_the_signer_would_stumble_over_whatever_is_observed(
+    fields: tuple[tuple[str, str], ...], queue_id: str, body: bytes, told: str
+) -> None:
     async with stage(reactor, author="{mode: observe}") as set_up:
         await set_up.record()
         mta = await set_up.greeted()
-        assert await mta.send(reactor, OWN, *CLAIMS) == CONTINUE
+        assert await mta.send(reactor, *fields, queue_id=queue_id) == CONTINUE
+        mta.say(Packet(b"B", body), Packet(b"E"))
+        assert [await mta.hear(reactor), await mta.hear(reactor)] == [REMOVAL, CONTINUE]
+        assert told in set_up.out.getvalue()
+        assert "removed=dkim-signature:1" in set_up.out.getvalue()
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_must_go_goes_also_when_long_lines_may_pass_since_the_header_was_judged() -> None:
+    async with stage(reactor) as set_up:
+        await set_up.record()
+        mta = await set_up.greeted()
+        assert await mta.send(reactor, OWN, BROKEN) == CONTINUE
+        mta.say(LONG)
+        set_up.write(author="{long_lines: pass}")
+        set_up.service.reload()
         mta.say(Packet(b"E"))
-        assert await mta.hear(reactor) == CONTINUE
+        assert [await mta.hear(reactor), await mta.hear(reactor)] == [REMOVAL, CONTINUE]
 
 
 @pytest_twisted.ensureDeferred
