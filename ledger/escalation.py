@@ -46,8 +46,8 @@ def decide(
     `events` and `history` are what is known of the subject; what came before its last block ended or was
     lifted counts no more, but that there was one does. `contact` is whom the sender may ask.
     """
-    known = tuple(history)
-    mine = [one for one in known if one.block.subject == subject]
+    history = tuple(history)
+    mine = [one for one in history if one.block.subject == subject and not one.block.is_grant]
     if not numbers.windows or any(one.lifted is None and one.block.holds(now) for one in mine):
         return None
     trips = windows(events, numbers.within, max((_over(one) for one in mine), default=0.0))
@@ -55,7 +55,7 @@ def decide(
         return None
     before = [one for one in mine if one.block.author == ITSELF and one.block.start > now - numbers.period]
     for_good = 0 < numbers.returns <= len(before)
-    id = _id(trips[0], {one.block.id for one in known})
+    id = _id(trips[0], {one.block.id for one in history})
     return _block(id, subject, trips, len(before) if for_good else 0, numbers, now, contact)
 
 

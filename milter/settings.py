@@ -16,7 +16,7 @@ from sidecar.listen import Listen
 from sidecar.log import LogSettings
 from sidecar.settings import host_name, load
 
-FOREIGN = frozenset({"plans", "auth"})
+FOREIGN = frozenset({"plans", "limits", "auth"})
 
 
 @dataclass(frozen=True, slots=True)

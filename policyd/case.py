@@ -10,21 +10,24 @@ import hashlib
 from dataclasses import dataclass
 
 from directory.identity import Principal
-from ledger.limits import Limit
 from policyd import replies
 from policyd.facts import Away, Facts, Finding, Inquiry, Rules, State
+from policyd.inquiry import networks
+from policyd.scopes import Scope, scopes_of
 from policyd.wire import DeferIfPermit, Reply, Request
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What a restriction judges. `principal` is None also while the directory is away."""
+    """What a restriction judges. `principal` is None also while the directory is away; `scopes` are everybody
+    whose limits the message counts for, the principal first."""
 
     request: Request
     state: State
     facts: Facts
     rules: Rules
     principal: Principal | None
+    scopes: tuple[Scope, ...] = ()
 
     def found(
         self, name: str, action: Reply | DeferIfPermit, reason: str, *detail: tuple[str, object]
@@ -46,12 +49,17 @@ class Case:
         return hashlib.sha256(named.encode("utf-8", "surrogateescape")).hexdigest()[:8].upper()
 
     @property
-    def limits(self) -> tuple[Limit, ...] | None:
-        """The limits of the principal's plan, None when there is no such plan."""
-        return () if self.principal is None else self.rules.plans.get(self.principal.plan)
+    def lacking(self) -> str:
+        """The plan that a scope should have and the settings lack, ``""`` if there is none such."""
+        return next((scope.plan or "?" for scope in self.scopes if scope.limits is None), "")
 
 
 def case_of(request: Request, inquiry: Inquiry, facts: Facts, rules: Rules) -> Case:
     """The case that these make."""
-    principal = None if isinstance(facts.principal, Away) else facts.principal
-    return Case(request, inquiry.state, facts, rules, principal)
+    if facts.principal is None or isinstance(facts.principal, Away):
+        return Case(request, inquiry.state, facts, rules, None)
+    scopes = facts.scopes
+    if scopes is None:
+        around = networks(request.client_address)
+        scopes = scopes_of(facts.principal, around, rules.basis(facts.grants), facts.now)
+    return Case(request, inquiry.state, facts, rules, facts.principal, scopes)

@@ -16,7 +16,9 @@ from directory.identity import Principal, Question
 from ledger.blocks import Blocklist
 from ledger.charges import Amounts, Held, Submission
 from ledger.events import Event
+from ledger.grants import Grants
 from ledger.limits import Limit, Standing
+from policyd.scopes import NO_GRANTS, Basis, Scope, SharedLimits
 from policyd.wire import DUNNO, Action, DeferIfPermit, Reply
 
 Mode = Literal["enforce", "observe", "off"]
@@ -45,6 +47,11 @@ class Rules:
     addresses: address.Rules = field(default_factory=address.Rules)
     charge: Literal["data", "rcpt"] = "data"
     contact: str = ""
+    shared: SharedLimits = field(default_factory=SharedLimits)
+
+    def basis(self, grants: Grants) -> Basis:
+        """What plans are chosen by, with these grants."""
+        return Basis(self.plans, self.shared, grants)
 
     def mode(self, name: str) -> Mode:
         """The mode of one restriction."""
@@ -68,8 +75,8 @@ class Facts(NamedTuple):
     """What was found out; `now` is epoch seconds.
 
     `blocks` is None until they were read once. `recipients` counts the transaction's recipients, this one
-    included. `standings` are the principal's, as last known. `judged` says that this very message has passed
-    at DATA.
+    included. `scopes` are those whose limits it counts for (None: judgement finds them), `standings` theirs,
+    as last known. `judged` says that this very message has passed at DATA.
     """
 
     now: float
@@ -79,6 +86,8 @@ class Facts(NamedTuple):
     recipients: int = 1
     standings: tuple[Standing, ...] = ()
     judged: bool = False
+    scopes: tuple[Scope, ...] | None = None
+    grants: Grants = NO_GRANTS
 
 
 class Finding(NamedTuple):

@@ -6,11 +6,9 @@ connections or deadlines: whoever awaits may cancel, and what was not answered t
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Awaitable, Callable, Coroutine
-from secrets import token_hex
-from typing import Any, Literal
+from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 
@@ -18,11 +16,15 @@ from directory.identity import Directory, Principal, Question
 from directory.identity import Unavailable as DirectoryUnavailable
 from ledger.blocks import Block, Blocklist
 from ledger.charges import Admitted, ChargeId, Ledger, Refused
+from ledger.grants import Grants
+from ledger.limits import Standing
+from policyd.attempts import charge_id
 from policyd.facts import AWAY, Away, Charge, Context, Facts, Inquiry, Rules, Verdict
-from policyd.inquiry import plan
+from policyd.inquiry import networks, plan
 from policyd.memory import Reservations, Standings, Transactions
 from policyd.narrowing import look_up
 from policyd.restrictions import conclude, decide
+from policyd.scopes import NO_GRANTS, Scope, scopes_of
 from policyd.settlements import Settlements, ask
 from policyd.spending import Outcome
 from policyd.wire import Request
@@ -51,6 +53,7 @@ class Judge:
         self.directory = directory
         self.settlements = Settlements(ledger, reactor=reactor, log=log)
         self.blocks: Blocklist | None = None
+        self.grants = NO_GRANTS
         self.ended = 0  # END-OF-MESSAGE requests seen
         self._ledger = ledger
         self._transactions = Transactions()
@@ -77,7 +80,7 @@ class Judge:
     def _watch(self, ledger: Ledger) -> None:
         def changed(generation: int, blocks: tuple[Block, ...]) -> None:
             if ledger is self._ledger:
-                self.blocks = Blocklist(blocks)
+                self.blocks, self.grants = Blocklist(blocks), Grants(blocks)
                 self._standings.clear()
                 self._open()
 
@@ -173,7 +176,7 @@ class Judge:
             )
         )
         if verdict.principal is not None and outcome is not AWAY and rules.mode("limits") == "enforce":
-            self._standings.learn(verdict.principal.subject, outcome, facts.now)
+            self._standings.learn(outcome, facts.now)
         verdict = conclude(request, inquiry, facts, rules, verdict, outcome)
         self._note(request, inquiry, mta, verdict)
         return verdict
@@ -223,7 +226,7 @@ class Judge:
     def _facts(self, request: Request, inquiry: Inquiry, mta: str, found: Found) -> Facts:
         now = self._clock()
         recipients, judged = 1, False
-        standings = self._standings.of(found.subject, now) if isinstance(found, Principal) else ()
+        scopes, standings = self._spending(found, request, now)
         if inquiry.state == "RCPT":
             recipients = self._transactions.count(
                 mta, request.instance, request.recipient, inquiry.connection
@@ -232,19 +235,13 @@ class Judge:
             recipients = self._transactions.size(mta, request.instance)
         if inquiry.state == "END-OF-MESSAGE":
             judged = self._reservations.get(charge_id(request, mta)) is True
-        return Facts(now, mta, found, self.blocks, recipients, standings, judged)
+        return Facts(now, mta, found, self.blocks, recipients, standings, judged, scopes)
 
-
-def charge_id(
-    request: Request, mta: str, *, by: Literal["data", "rcpt"] = "data", number: int = 1
-) -> ChargeId:
-    """What a repeat of `request` has in common with it, the recipient's `number` in its transaction included.
-    Nameless requests (not Postfix's) repeat nothing."""
-    instance = request.instance
-    if not instance and (by == "rcpt" or not request.queue_id):
-        instance = f"nameless.{token_hex(8)}"
-    if by == "data":
-        return ChargeId(mta, instance, request.queue_id)
-    recipient = f"{number} {request.recipient}".encode("utf-8", "backslashreplace")
-    name = recipient.decode() if len(recipient) <= 255 else hashlib.sha256(recipient).hexdigest()
-    return ChargeId(mta, instance, name)
+    def _spending(
+        self, found: Found, request: Request, now: float
+    ) -> tuple[tuple[Scope, ...], tuple[Standing, ...]]:
+        """Everybody whose limits a request counts for, and what is known of these."""
+        if not isinstance(found, Principal):
+            return (), ()
+        scopes = scopes_of(found, networks(request.client_address), self.rules.basis(self.grants), now)
+        return scopes, tuple(s for scope in scopes for s in self._standings.of(scope.subject, now))

@@ -107,10 +107,14 @@ class Standings:
             return ()
         return known[1]
 
-    def learn(self, subject: str, answer: Admitted | Refused, now: float) -> None:
-        """Remember what an answer of the ledger says, in place of what was known."""
+    def learn(self, answer: Admitted | Refused, now: float) -> None:
+        """Remember what an answer of the ledger says, in place of what was known of the same subjects."""
         told = (answer.standing,) if isinstance(answer, Refused) else answer.standings
-        self._known.set(subject, (now, told))
+        of: dict[str, list[Standing]] = {}
+        for standing in told:
+            of.setdefault(standing.subject, []).append(standing)
+        for subject, standings in of.items():
+            self._known.set(subject, (now, tuple(standings)))
 
     def clear(self) -> None:
         """Nothing is known any more."""

@@ -21,6 +21,13 @@ def name_of(principal: Principal) -> str:
     return f"{principal.kind} {plain(principal.name, 40)}"
 
 
+def name_of_all(subject: str) -> str:
+    """``your domain example.org, all its senders together``: somebody whose limits many share."""
+    kind, _, value = subject.partition(":")
+    who = f"your {kind} {plain(value, 70)}, all its" if value else "this relay, all"
+    return f"{who} senders together"
+
+
 def no_principal(login: str, contact: str, incident: str) -> Reply:
     """Nobody we know submits. `login` is the name that was given and is not known, ``""`` if none was."""
     what = f"login {plain(login, 60)} is not known here" if login else "nobody known here is submitting"
@@ -88,19 +95,20 @@ def too_large(size: int, limit: Limit) -> Reply:
 
 
 def used_up(
-    principal: Principal, standing: Standing, wanted: int, reopens_at: float, now: float, incident: str
+    payer: str, standing: Standing, wanted: int, reopens_at: float, now: float, incident: str
 ) -> Reply:
-    """`wanted` more do not fit into a window, and will at `reopens_at` (epoch seconds)."""
+    """`wanted` more do not fit into a window of `payer` (`name_of`, `name_of_all`), and will at `reopens_at`
+    (epoch seconds)."""
     unit = " bytes" if standing.limit.unit == "bytes" else ""
     used = f"used {standing.used}{unit} of {format_limit(standing.limit)}"
     needs = f", this message needs {wanted}" if standing.remaining else ""
     when = reopening(reopens_at, now)
-    return Reply(450, "4.7.1", f"{name_of(principal)}: {used}{needs}, reopens {when}, incident {incident}")
+    return Reply(450, "4.7.1", f"{payer}: {used}{needs}, reopens {when}, incident {incident}")
 
 
-def never_fits(principal: Principal, limit: Limit, incident: str) -> Reply:
-    """More than a whole window allows: no waiting helps."""
-    whole = f"{name_of(principal)} may send {format_limit(limit)}"
+def never_fits(payer: str, limit: Limit, incident: str) -> Reply:
+    """More than a whole window of `payer` allows: no waiting helps."""
+    whole = f"{payer} may send {format_limit(limit)}"
     return Reply(
         554, "5.7.1", f"{whole}, and this message is more than that: divide it (incident {incident})"
     )

@@ -12,6 +12,7 @@ from dataclasses import replace
 from directory import address
 from directory.ownership import owns
 from ledger.blocks import Block
+from ledger.charges import Admitted
 from policyd import replies, spending
 from policyd.case import Case, case_of
 from policyd.facts import AWAY, PASSED, Facts, Finding, Inquiry, Mode, Rules, Verdict
@@ -54,6 +55,9 @@ def conclude(
     if finding is None:
         warnings = spending.warnings(case, outcome)
         return replace(verdict, warnings=warnings) if warnings else verdict
+    if isinstance(outcome, Admitted):
+        observed = (*verdict.observed, finding)
+        return replace(verdict, observed=observed, warnings=spending.warnings(case, outcome))
     if rules.mode("limits") == "enforce":
         return replace(verdict, action=finding.action, found=finding)
     return replace(verdict, observed=(*verdict.observed, finding))

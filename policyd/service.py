@@ -115,7 +115,7 @@ class PolicyService:
         new, old, judge = self._load(), self.settings, self._judge
         self._directory.want(new.directory)
         self._ledger.want(new.ledger)
-        if new.plans != old.plans:
+        if (new.plans, new.limits) != (old.plans, old.limits):
             judge.forget_standings()
         judge.rules = new.rules
         self._escalate_by(new)

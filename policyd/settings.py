@@ -5,6 +5,7 @@ Knows names, defaults and which combinations are wrong. Must not know how anythi
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -16,8 +17,10 @@ from ledger.limits import parse_limit
 from ledger.settings import LedgerSettings, Plans, default_plans
 from ledger.tombstones import KEPT as TOMBSTONES_KEPT
 from policyd.facts import RESTRICTIONS, Mode, Rules
+from policyd.scopes import SharedLimits
 from sidecar.listen import Listen
 from sidecar.log import LogSettings
+from sidecar.problems import did_you_mean
 from sidecar.settings import duration, host_name, load
 
 FOREIGN = frozenset({"auth", "author", "sign"})
@@ -95,6 +98,30 @@ class PolicySettings:
         return tuple(next(named) if name in self.restrictions else (name, "enforce") for name in RESTRICTIONS)
 
 
+#: Keys, and what is wrong below them.
+Mistake = tuple[tuple[str, ...], str]
+
+
+def mistakes(plans: Plans, limits: SharedLimits, directory: DirectorySettings) -> Iterator[Mistake]:
+    """Plans that are named and not there, and aliases of domains that are named in place of these."""
+    by = directory.plans
+    named: list[Mistake] = [(("limits", "domains", key), plan) for key, plan in limits.domains.items()]
+    named += [(("limits", "networks", key), plan) for key, plan in limits.networks.items()]
+    named += [(("limits", "relay"), limits.relay)] if limits.relay else []
+    named += [(("directory", "plans", "groups", key), plan) for key, plan in by.groups.items()]
+    named += [(("directory", "plans", "domains", key), plan) for key, plan in by.domains.items()]
+    for keys, plan in named:
+        if plan not in plans:
+            yield keys, f"there is no plan {plan!r}{did_you_mean(plan, plans)}; known: {', '.join(plans)}"
+    primaries = directory.reading.primaries
+    for section, listed in (("limits", limits.domains), ("directory.plans", by.domains)):
+        for domain in listed:
+            if domain in primaries:
+                home = primaries[domain]
+                text = f"is an alias of {home}: its senders are at home there, so write {home}"
+                yield (*section.split("."), "domains", domain), text
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """All that policyd reads."""
@@ -112,6 +139,7 @@ class Settings:
         default_factory=default_plans,
         metadata={"parse": parse_limit, "help": "named sets of limits, such as 500 recipients per day"},
     )
+    limits: SharedLimits = field(default_factory=SharedLimits)
     policy: PolicySettings = field(default_factory=PolicySettings)
     log: LogSettings = field(default_factory=LogSettings)
 
@@ -119,7 +147,12 @@ class Settings:
     def rules(self) -> Rules:
         """What judgement needs of all this."""
         policy = self.policy
-        return Rules(policy.ordered, self.plans, self.directory.addresses, policy.charge, policy.contact)
+        addresses = self.directory.addresses
+        return Rules(policy.ordered, self.plans, addresses, policy.charge, policy.contact, self.limits)
+
+    def mistakes(self) -> Iterator[Mistake]:
+        """What is wrong between sections."""
+        return mistakes(self.plans, self.limits, self.directory)
 
 
 def load_settings(path: str | Path) -> Settings:

@@ -9,13 +9,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 from directory import address
-from directory.identity import Principal
 from ledger.charges import Admitted, Amounts, Refused, Submission, last_to_reopen
 from ledger.events import Event, near, trip, trip_id, warning
 from ledger.limits import PER_MESSAGE, Limit, Standing, format_limit
 from policyd import replies
 from policyd.case import Case
 from policyd.facts import AWAY, Away, Charge, Finding
+from policyd.scopes import held_of
 from policyd.wire import Reply, plain
 
 #: What the ledger may have answered.
@@ -24,16 +24,15 @@ Outcome = Admitted | Refused | Away
 
 def recipients(case: Case) -> Finding | None:
     """The restriction `recipients`: recipients and bytes per message."""
-    limits = case.limits
-    if limits is None:
-        return _no_plan("recipients", case)
-    for limit in limits:
-        if limit.window == PER_MESSAGE:
-            action = _too_much(case, limit)
-            if action is not None:
-                return case.found(
-                    "recipients", action, "too much in one message", ("limit", format_limit(limit))
-                )
+    for scope in case.scopes:
+        if scope.limits is None:
+            return _no_plan("recipients", case)
+        for limit in () if scope.exempt else scope.limits:
+            if limit.window == PER_MESSAGE:
+                action = _too_much(case, limit)
+                if action is not None:
+                    said = (("scope", scope.subject), ("limit", format_limit(limit)))
+                    return case.found("recipients", action, "too much in one message", *said)
     return None
 
 
@@ -49,8 +48,8 @@ def _too_much(case: Case, limit: Limit) -> Reply | None:
 
 def limits(case: Case) -> Finding | None:
     """The restriction `limits` from memory, before DATA only: a standing with nothing left refuses."""
-    known, now = case.limits, case.facts.now
-    if known is None:
+    now = case.facts.now
+    if case.lacking:
         return _no_plan("limits", case)
     if case.principal is None or case.state not in ("MAIL", "RCPT"):
         return None
@@ -58,23 +57,38 @@ def limits(case: Case) -> Finding | None:
         reopens = standing.reopens_at
         if standing.used < standing.limit.amount or reopens is None or now >= reopens:
             continue
-        if standing.limit in known:
-            return _used_up(case, case.principal, standing, 1, reopens)
+        if _holds(case, standing):
+            return _used_up(case, standing, 1, reopens)
     return None
 
 
-def _used_up(case: Case, principal: Principal, standing: Standing, wanted: int, reopens: float) -> Finding:
+def _used_up(case: Case, standing: Standing, wanted: int, reopens: float) -> Finding:
     """The refusal by a limit. Its incident is that of the window: the same for every refusal in it."""
     now = case.facts.now
     incident = trip_id(standing.subject, standing.limit, now)
-    action = replies.used_up(principal, standing, wanted, reopens, now, incident)
+    action = replies.used_up(_payer(case, standing), standing, wanted, reopens, now, incident)
     found = case.found("limits", action, "used up", *_spent(standing, reopens))
     return found._replace(incident=incident, event=trip(standing, now))
 
 
+def _holds(case: Case, standing: Standing) -> bool:
+    """Whether the limit of a known standing is one that refuses now."""
+    return any(
+        scope.subject == standing.subject and not scope.exempt and standing.limit in (scope.limits or ())
+        for scope in case.scopes
+    )
+
+
+def _payer(case: Case, standing: Standing) -> str:
+    """Whose limit it is, in words for the sender."""
+    principal = case.principal
+    if principal is not None and principal.subject == standing.subject:
+        return replies.name_of(principal)
+    return replies.name_of_all(standing.subject)
+
+
 def _no_plan(name: str, case: Case) -> Finding:
-    plan = case.principal.plan if case.principal else ""
-    return case.unavailable(name, f"no plan {plan!r} in the settings")
+    return case.unavailable(name, f"no plan {case.lacking!r} in the settings")
 
 
 def charge_of(case: Case) -> Charge | None:
@@ -85,8 +99,7 @@ def charge_of(case: Case) -> Charge | None:
     if principal is None or case.state != ("DATA" if by == "data" else "RCPT"):
         return None
     mode = case.rules.mode("limits")
-    plan = () if mode == "off" else (case.limits or ())
-    held = tuple((principal.subject, limit, mode == "enforce") for limit in plan if limit.window)
+    held = () if mode == "off" else held_of(case.scopes, enforce=mode == "enforce")
     if by == "rcpt":
         first = case.facts.recipients == 1
         return Charge(None, Amounts(int(first), 1, request.size if first else 0), held)
@@ -119,14 +132,14 @@ def from_ledger(case: Case, charge: Charge, outcome: Outcome) -> Finding | None:
 
 
 def _refused(case: Case, charge: Charge, refused: Refused) -> Finding:
-    principal, standing = case.principal, refused.standing
-    if principal is None:  # settled for somebody whom the directory does not list any more
+    standing = refused.standing
+    if case.principal is None:  # settled for somebody whom the directory does not list any more
         return case.unavailable("limits", "refused by the ledger for a principal that is gone")
     if refused.reopens_at is None:
-        action = replies.never_fits(principal, refused.limit, case.incident)
+        action = replies.never_fits(_payer(case, standing), refused.limit, case.incident)
         return case.found("limits", action, "more than a whole window", *_spent(standing, None))
     wanted: int = getattr(charge.amounts, refused.limit.unit)
-    return _used_up(case, principal, standing, wanted, refused.reopens_at)
+    return _used_up(case, standing, wanted, refused.reopens_at)
 
 
 def warnings(case: Case, outcome: Outcome) -> tuple[Event, ...]:
@@ -138,19 +151,23 @@ def warnings(case: Case, outcome: Outcome) -> tuple[Event, ...]:
 
 
 def _observed(case: Case, charge: Charge, admitted: Admitted) -> Finding | None:
-    """What would have been refused, had the limits not been there to count only."""
+    """What would have been refused, had the limits not been there to count only, or somebody been exempt."""
     for (_, limit, enforce), standing in zip(charge.limits, admitted.standings, strict=False):
         if not enforce and standing.used > limit.amount and case.principal is not None:
             amount: int = getattr(charge.amounts, limit.unit)
             before = Standing(standing.subject, limit, standing.used - amount, standing.reopens_at)
             reopens = standing.reopens_at or case.facts.now
-            action = replies.used_up(case.principal, before, amount, reopens, case.facts.now, case.incident)
-            return case.found("limits", action, "used up", *_spent(standing, standing.reopens_at))
+            payer, now = _payer(case, standing), case.facts.now
+            action = replies.used_up(payer, before, amount, reopens, now, case.incident)
+            exempt = any(scope.exempt and scope.subject == standing.subject for scope in case.scopes)
+            reason = "used up, exempt" if exempt else "used up"
+            return case.found("limits", action, reason, *_spent(standing, standing.reopens_at))
     return None
 
 
 def _spent(standing: Standing, reopens: float | None) -> tuple[tuple[str, object], ...]:
     return (
+        ("scope", standing.subject),
         ("used", standing.used),
         ("limit", format_limit(standing.limit)),
         ("reopens", "never" if reopens is None else int(-(-reopens // 1))),

@@ -9,6 +9,7 @@ import dataclasses
 import hashlib
 import os
 import typing
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -38,6 +39,7 @@ _BAD: Any = object()  # the value could not be built; its problem is noted
 def load(path: str | Path, root: type[T], *, foreign: frozenset[str] = frozenset()) -> T:
     """The settings in `path` and its conf.d/*.yaml as one `root`. Raises SettingsError with every mistake.
 
+    A section that has a method `mistakes` says what is wrong between its values: pairs of keys and a text.
     `foreign` names top-level keys that belong to another program and are accepted unread.
     """
     problems: list[Problem] = []
@@ -72,6 +74,17 @@ def _canonical(value: object) -> str:
     if isinstance(value, (tuple, list)):
         return "[" + ",".join(_canonical(item) for item in value) + "]"
     return repr(value)
+
+
+def _place(node: Value, keys: Iterable[str]) -> Place:
+    """Where the value below these keys stands, or the last of them that is there."""
+    place = node.place
+    for key in keys:
+        if not isinstance(node, Mapping) or key not in node.entries:
+            break
+        _, node = node.entries[key]
+        place = node.place
+    return place
 
 
 class _Mapper:
@@ -162,7 +175,12 @@ class _Mapper:
                 values[name] = _BAD
         if any(value is _BAD for value in values.values()):
             return _BAD
-        return self.call(lambda _: cls(**values), "", node.place, path)
+        built = self.call(lambda _: cls(**values), "", node.place, path)
+        found = list(built.mistakes()) if built is not _BAD and hasattr(built, "mistakes") else []
+        for keys, text in found:
+            self.bad(_place(node, keys), ".".join([path, *keys] if path else keys), text)
+            self.missing.add(self.problems[-1])  # it may follow from what could not be read
+        return _BAD if found else built
 
     def unknown(self, node: Mapping, path: str, known: list[str]) -> None:
         """Note every key that nobody reads."""

@@ -17,18 +17,21 @@ from directory.ownership import owns
 from directory.settings import open_directory
 from ledger.blocks import Blocklist
 from ledger.charges import Ledger
+from ledger.grants import Grants
 from ledger.limits import Standing, format_limit
 from ledger.settings import open_ledger
 from policyd.deadline import within
 from policyd.facts import AWAY, Away, Facts, Finding, Inquiry, Mode, Verdict
-from policyd.inquiry import plan
+from policyd.inquiry import networks, plan
 from policyd.narrowing import look_up
 from policyd.restrictions import conclude, decide, nobody_on_mx, review
+from policyd.scopes import Scope, held_of, scopes_of
 from policyd.settings import Settings
 from policyd.settlements import ask
 from policyd.spending import predict
 from policyd.wire import DeferIfPermit, Dunno, Reply, Request, words
 from sidecar.listen import Listener
+from submitward.scoping import PRECEDENCE, grant_line, head, in_json
 
 PATIENCE = 5.0  # seconds for both stores together
 SHOWN = 12  # owned addresses
@@ -48,6 +51,7 @@ class Explanation:
     review: tuple[tuple[str, Mode, Finding | None], ...]
     standings: tuple[Standing, ...] | None
     verdict: Verdict
+    scopes: tuple[Scope, ...] = ()
 
     @property
     def answer(self) -> str:
@@ -93,8 +97,12 @@ async def _gather(
     listener = next(iter(settings.listen.policy), Listener("unix:/"))
     rules, inquiry = settings.rules, plan(request, listener.context)
     principal = await _who(settings, directory, ledger, inquiry, now)
-    standings = await _standings(settings, principal, ledger)
     known = await ask(ledger.blocks()) if ledger is not None else AWAY
+    grants = Grants() if known is AWAY else Grants(known[1])
+    scopes: tuple[Scope, ...] = ()
+    if isinstance(principal, Principal):
+        scopes = scopes_of(principal, networks(request.client_address), rules.basis(grants), now)
+    standings = await _standings(scopes, ledger)
     facts = Facts(
         now,
         listener.mta or settings.mta,
@@ -102,19 +110,22 @@ async def _gather(
         None if known is AWAY else Blocklist(known[1]),
         max(1, request.recipient_count),
         standings or (),
+        scopes=scopes,
     )
     verdict = decide(request, inquiry, facts, rules)
     if verdict.charge is not None and inquiry.state != "END-OF-MESSAGE":
-        held = [limit for _, limit, _ in verdict.charge.limits]
-        by_limit = {standing.limit: standing for standing in standings or ()}
-        mine = tuple(by_limit[limit] for limit in held if limit in by_limit)
-        outcome = AWAY if standings is None else predict(verdict.charge, mine, now)
+        known_as = {(standing.subject, standing.limit): standing for standing in standings or ()}
+        mine = tuple(known_as.get((subject, limit)) for subject, limit, _ in verdict.charge.limits)
+        there = tuple(standing for standing in mine if standing is not None)
+        outcome = AWAY if standings is None else predict(verdict.charge, there, now)
         verdict = conclude(request, inquiry, facts, rules, verdict, outcome)
     normal, grant = _grant(settings, principal, request.sender)
     judged = () if nobody_on_mx(request, inquiry, facts) else review(request, inquiry, facts, rules)
     last = {f.restriction: f for f in (*verdict.observed, *filter(None, [verdict.found]))}  # the ledger's too
     judged = tuple((name, mode, last.get(name, finding)) for name, mode, finding in judged)
-    return Explanation(request, principal, normal, grant, known is not AWAY, judged, standings, verdict)
+    return Explanation(
+        request, principal, normal, grant, known is not AWAY, judged, standings, verdict, scopes
+    )
 
 
 async def _who(
@@ -135,17 +146,12 @@ async def _who(
     return None
 
 
-async def _standings(
-    settings: Settings, principal: Principal | Away | None, ledger: Ledger | None
-) -> tuple[Standing, ...] | None:
-    """What the principal has used of its plan; None when that cannot be known now."""
+async def _standings(scopes: tuple[Scope, ...], ledger: Ledger | None) -> tuple[Standing, ...] | None:
+    """What was used of all limits; None when that cannot be known now."""
     if ledger is None:
         return None
-    if not isinstance(principal, Principal):
-        return ()
-    limits = settings.plans.get(principal.plan, ())
-    pairs = tuple((principal.subject, limit) for limit in limits if limit.window)
-    known = await ask(ledger.standing(pairs))
+    pairs = tuple((subject, limit) for subject, limit, _ in held_of(scopes, enforce=True))
+    known = await ask(ledger.standing(pairs)) if pairs else ()
     return None if known is AWAY else known
 
 
@@ -175,8 +181,15 @@ def as_text(e: Explanation) -> str:
         lines += [f"  owns        {more} more addresses"] if more > 0 else []
     if not e.blocks_known or e.standings is None:
         lines.append("ledger        unavailable: neither blocks nor standings can be known now")
-    for s in e.standings or ():
-        lines.append(f"standing      {format_limit(s.limit)}: {s.used} used, {s.remaining} left")
+    lines += [f"precedence    {PRECEDENCE}"] if e.scopes else []
+    for scope in e.scopes:
+        lines.append(f"scope         {head(scope)}")
+        lines += [f"  grant       {grant_line(grant)}" for grant in scope.grants]
+        lines += [
+            f"  standing    {format_limit(s.limit)}: {s.used} used, {s.remaining} left"
+            for s in e.standings or ()
+            if s.subject == scope.subject and s.limit in (scope.limits or ())
+        ]
     for name, mode, finding in e.review:
         said = "passes" if finding is None else f"{words(finding.action)}   [{finding.reason}]"
         lines.append(f"restriction   {name:<11} {mode:<8} {said}")
@@ -209,6 +222,8 @@ def as_json(e: Explanation) -> dict[str, Any]:
         "principal": e.principal.subject if isinstance(e.principal, Principal) else None,
         "principal_known": listed or e.principal is None,
         "plan": e.principal.plan if isinstance(e.principal, Principal) else None,
+        "plan_from": e.principal.plan_from if isinstance(e.principal, Principal) else None,
+        "scopes": [in_json(scope) for scope in e.scopes],
         "sender": e.address,
         "grant": e.grant,
         "ledger_known": e.blocks_known and e.standings is not None,
@@ -223,6 +238,7 @@ def as_json(e: Explanation) -> dict[str, Any]:
         ],
         "standings": [
             {
+                "subject": s.subject,
                 "limit": format_limit(s.limit),
                 "used": s.used,
                 "remaining": s.remaining,

@@ -5,6 +5,7 @@ Knows which sections there are and who owns them. Must not know what any of them
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -13,7 +14,8 @@ from directory.settings import DirectorySettings
 from ledger.limits import parse_limit
 from ledger.settings import DEFAULT_PLAN, LedgerSettings, Plans, default_plans
 from milter.settings import AuthorSettings, SignSettings
-from policyd.settings import PolicySettings
+from policyd.scopes import SharedLimits
+from policyd.settings import Mistake, PolicySettings, mistakes
 from saslauthd.settings import AuthSettings
 from sidecar.listen import Listen
 from sidecar.log import LogSettings
@@ -44,11 +46,16 @@ class Settings:
             "help": "named sets of limits, such as `500 recipients per day`, `25 MB per message`",
         },
     )
+    limits: SharedLimits = field(default_factory=SharedLimits)
     policy: PolicySettings = field(default_factory=PolicySettings)
     auth: AuthSettings = field(default_factory=AuthSettings)
     author: AuthorSettings = field(default_factory=AuthorSettings)
     sign: SignSettings = field(default_factory=SignSettings)
     log: LogSettings = field(default_factory=LogSettings)
+
+    def mistakes(self) -> Iterator[Mistake]:
+        """What is wrong between sections."""
+        return mistakes(self.plans, self.limits, self.directory)
 
 
 def load_settings(path: str | Path) -> Settings:

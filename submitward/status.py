@@ -63,7 +63,8 @@ def look(settings: Settings) -> tuple[str, int | None, tuple[Event, ...]]:
             goes_on = settings.ledger.kind == "redis" and settings.ledger.unavailable == "local"
             state = f"{'degraded: this host counts by itself' if goes_on else 'unavailable'}: {away}"
         try:
-            blocks = sum(one.lifted is None and one.block.holds(now) for one in lookout.history())
+            stops = (one for one in lookout.history() if not one.block.is_grant)
+            blocks = sum(one.lifted is None and one.block.holds(now) for one in stops)
         except Unavailable as away:
             state = f"unavailable: {away}"
     return state, blocks, last

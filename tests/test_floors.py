@@ -14,9 +14,9 @@ ROOT = Path(__file__).resolve().parents[1]
 FLOORS = {
     "policyd": {
         0: "wire",
-        1: "case facts inquiry memory replies restrictions spending",
+        1: "case facts inquiry memory replies restrictions scopes spending",
         2: "journal settings",
-        3: "alarms deadline judge narrowing server service settlements",
+        3: "alarms attempts deadline judge narrowing server service settlements",
         4: "__main__",
     },
     "saslauthd": {

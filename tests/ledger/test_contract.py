@@ -601,3 +601,50 @@ async def test_the_generation_moves_with_all_that_others_hold_in_memory(ledger):
     assert await moved(lambda: ledger.release(charge(2)))
     assert await moved(lambda: ledger.reset("login:alice", "root", "x"))
     assert await moved(lambda: ledger.block(block()))
+
+
+EVERYBODY = (
+    *held(HOUR),
+    *held(parse_limit("15 recipients per hour"), subject="domain:example.org"),
+    *held(parse_limit("100 messages per day"), subject="network:192.0.2.0/24"),
+    *held(parse_limit("20 recipients per hour"), subject="relay"),
+)
+
+
+async def all_used(ledger):
+    return [one.used for one in await ledger.standing(tuple((s, limit) for s, limit, _ in EVERYBODY))]
+
+
+@pytest_twisted.ensureDeferred
+async def test_many_subjects_are_charged_in_one_step_or_none(ledger):
+    bob = Submission("login:bob", "bob@example.org")
+    assert isinstance(await ledger.reserve(charge(1), ALICE, Amounts(1, 8, 0), EVERYBODY), Admitted)
+    his = (*held(HOUR, subject="login:bob"), *EVERYBODY[1:])
+    got = await ledger.reserve(charge(2), bob, Amounts(1, 8, 0), his)
+    assert isinstance(got, Refused)
+    assert (got.standing.subject, got.standing.used) == ("domain:example.org", 8)
+    assert await used(ledger, HOUR, subject="login:bob") == [0]
+    assert await all_used(ledger) == [8, 8, 1, 8]
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("way", ["refund", "refund_untaken", "release"])
+async def test_what_is_given_back_is_given_back_to_every_subject(ledger, way):
+    await ledger.reserve(charge(1), ALICE, Amounts(1, 2, 0), EVERYBODY)
+    await ledger.take_up("mx1", "Q1")
+    await ledger.reserve(charge(2), ALICE, Amounts(1, 3, 0), EVERYBODY)
+    assert await all_used(ledger) == [5, 5, 2, 5]
+    given = {
+        "refund": lambda: ledger.refund("mx1", "Q2", "login:alice"),
+        "refund_untaken": lambda: ledger.refund_untaken("mx1", 0.0),
+        "release": lambda: ledger.release(charge(2)),
+    }
+    assert await given[way]()
+    assert await all_used(ledger) == [2, 2, 1, 2]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_reset_of_one_subject_leaves_the_others(ledger):
+    await ledger.reserve(charge(1), ALICE, Amounts(1, 2, 0), EVERYBODY)
+    assert await ledger.reset("domain:example.org", "root", "agreed") == 1
+    assert await all_used(ledger) == [2, 0, 1, 2]

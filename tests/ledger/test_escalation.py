@@ -149,3 +149,9 @@ def test_a_clock_that_was_set_by_a_day_blocks_nobody():
 def test_texts_are_bounded():
     block = due([trip(n * 60.0, f"{10**14 + n} messages per minute") for n in range(200)])
     assert len(block.reason) < 250
+
+
+def test_a_grant_is_no_block_neither_while_it_holds_nor_when_it_is_revoked():
+    grant = Block("g", ALICE, "limits", "root", "a mailing", "", NOW - DAY, None, terms="+200 recipients")
+    for one in (Tombstone(grant, None, None, None), Tombstone(grant, NOW, "root", "")):
+        assert due(THREE, [one]) is not None

@@ -6,7 +6,7 @@ import pytest_twisted
 
 from ledger.charges import ChargeId
 from ledger.limits import parse_limit
-from policyd.judge import charge_id
+from policyd.attempts import charge_id
 from policyd.memory import Bounded, Transactions
 from policyd.wire import Request
 from tests.policyd.house import Client, House
