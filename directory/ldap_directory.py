@@ -94,8 +94,10 @@ class LdapDirectory:
         reactor: Any,
         log: Any,
         checker: Checker | None = None,
+        owning: bool = True,
     ) -> None:
-        self._searches = Searches(settings, reading)
+        """Without `owning` nobody may ask what a principal owns, and look-ups cost less."""
+        self._searches = Searches(settings, reading, owning=owning)
         self._reactor = reactor
         self._lookups = Lookups(settings, self._searches, times, reactor=reactor, log=log)
         self._people = CachedDirectory(self._lookups, times, reactor=reactor, log=log)

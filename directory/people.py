@@ -15,6 +15,7 @@ from directory.address import Malformed
 from directory.drafts import Reading
 from directory.identity import Address, BadLogin, Principal, Reason, normal_login
 from directory.ownership import Extent, Grants, Listing, expand
+from directory.roll import parse_network
 from directory.shape import Shape
 from directory.troubles import Puzzling
 
@@ -134,11 +135,26 @@ def person(
         _has_accepted(entry, shape, reading),
         reading.terms_url,
         plan_from=plan_from,
+        networks=_networks(entry, shape, pile.notes),
         dn=entry.dn,
         stopped=stopped,
         puzzle=puzzle,
         notes=tuple(pile.notes),
     )
+
+
+def _networks(entry: Entry, shape: Shape, notes: list[str]) -> tuple[str, ...]:
+    """Where the login may come from. Raises Puzzling when not one of the values says so: that is not
+    everywhere."""
+    found, texts = [], entry.texts(shape.names("networks"))
+    for text in texts:
+        try:
+            found.append(str(parse_network(text)))
+        except ValueError as wrong:
+            notes.append(f"{entry.dn}: {text}: {wrong}")
+    if texts and not found:
+        raise Puzzling(f"{entry.dn} says where its login may come from, and names no network")
+    return tuple(found)
 
 
 def host_grants(entry: Entry, shape: Shape, reading: Reading) -> tuple[Grants, tuple[str, ...]]:

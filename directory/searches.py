@@ -48,20 +48,25 @@ class Searching(Protocol):
 
 
 class Searches:
-    """The searches of one section of settings."""
+    """The searches of one section of settings. Without `owning` nobody asks what a person owns: what does not
+    tell who it is and which plan it has is not searched for."""
 
-    def __init__(self, settings: LdapSettings, reading: Reading) -> None:
+    def __init__(self, settings: LdapSettings, reading: Reading, *, owning: bool = True) -> None:
         self.settings = settings
+        self._owning = owning
         # memberOf can be longer than all the rest of an entry: only those pay for it who need it.
         shape = settings.shape
         needs_groups = bool(reading.plans.groups) or "{groups}" in shape.filters.get("groups", "")
         self.shape: Shape = shape if needs_groups else shape.without("groups")
+        self._wanted = self.shape.of_people(() if owning else ("aliases", "domains", "null_sender", "terms"))
         self.reading = reading
 
     @property
     def has_background(self) -> bool:
         """Whether there is anything in LDAP that no login leads to."""
-        kinds = ("hosts", "domain_aliases", *(["users"] if self._lists_domains else []))
+        kinds = ["domain_aliases"]
+        if self._owning:
+            kinds += ["hosts", *(["users"] if self._lists_domains else [])]
         return any(self.shape.filters.get(kind) for kind in kinds)
 
     @property
@@ -81,7 +86,7 @@ class Searches:
         else:
             base, scope = self.settings.base, "SUBTREE"
         try:
-            entries = session.search(base, user, self.shape.wanted, scope=scope, most=1)  # type: ignore[arg-type]
+            entries = session.search(base, user, self._wanted, scope=scope, most=1)  # type: ignore[arg-type]
         except Refused as wrong:
             if wrong.code == NO_SUCH_OBJECT and scope == "BASE":
                 return None
@@ -89,7 +94,8 @@ class Searches:
         if not entries:
             return None
         around = self._around(session, entries[0], login)
-        return person(entries[0], around, self.shape, background.reading, background.listed, time.time())
+        found = person(entries[0], around, self.shape, background.reading, background.listed, time.time())
+        return found if self._owning else replace(found, puzzle="")
 
     def _around(self, session: Searching, entry: Entry, login: str) -> Around:
         places = {
@@ -106,8 +112,8 @@ class Searches:
             return session.search(where, fill_filter(template, places), wanted) if template else ()
 
         return Around(
-            look("groups", base),
-            look("delegates", self.settings.base),
+            look("groups", base) if self._owning or self.reading.plans.groups else (),
+            look("delegates", self.settings.base) if self._owning else (),
             self._may_submit(session, entry.dn, login),
         )
 
@@ -131,7 +137,7 @@ class Searches:
             pairs, notes = alias_pairs(entries, self.shape)
             hosts.notes += notes
         reading = replace(self.reading, aliases=with_pairs(self.reading.aliases, pairs))
-        if self.shape.filters.get("hosts"):
+        if self._owning and self.shape.filters.get("hosts"):
             for entry in session.enumerate(base, self.shape.filters["hosts"], self.shape.wanted):
                 add_entry(hosts, entry, self.shape, reading)
         for label, host in self.settings.hosts.items():
@@ -148,7 +154,7 @@ class Searches:
     def _background(self, session: Searching, hosts: Hosts, reading: Reading) -> Background:
         listed: Listed = {}
         users, base = self.shape.filters.get("users"), self.settings.base
-        if users and self._somebody_lists(session, hosts, reading):
+        if users and self._owning and self._somebody_lists(session, hosts, reading):
             addresses: dict[Address, str] = {}
             names = self.shape.names("mailboxes", "aliases", "proxies")
             for entry in session.enumerate(base, users, names):

@@ -6,7 +6,7 @@ account's state. Must not know LDAP's messages, nor what an entry comes to.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Literal
@@ -35,11 +35,15 @@ ROLES: dict[str, str] = {
     "groups": "groups that it is in: for directory.plans.groups and {groups}; asked for when one needs them",
     "null_sender": "TRUE: may send with the null sender",
     "terms": "which terms were accepted: a version or a date",
+    "networks": "networks or addresses that the login may come from; without any it may come from everywhere",
     "network": "a network or address of a host",
     "fingerprint": "a fingerprint of a client certificate or its public key",
     "alias_domain": "a domain that stands for another",
     "alias_target": "the domain that it stands for",
 }
+
+#: Roles that no person's entry plays a part in.
+_OF_HOSTS = frozenset({"network", "fingerprint", "alias_domain", "alias_target"})
 
 Status = Literal["disabled", "locked", "expired", "password_expired"]
 _FILETIME_NEVER = (0, 0x7FFFFFFFFFFFFFFF)
@@ -124,6 +128,12 @@ class Shape:
     def names(self, *roles: str) -> tuple[str, ...]:
         """The attributes that play these roles, in order."""
         return tuple(dict.fromkeys(name for role in roles for name in self.attributes.get(role, ())))
+
+    def of_people(self, without: Collection[str] = ()) -> tuple[str, ...]:
+        """The attributes that may be asked for of a person, but those of the roles `without`."""
+        roles = (role for role in self.attributes if role not in _OF_HOSTS and role not in without)
+        tested = (test.attribute for test in self.status)
+        return tuple(dict.fromkeys((*self.names(*roles), *tested)))
 
     @property
     def wanted(self) -> tuple[str, ...]:

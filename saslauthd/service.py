@@ -14,7 +14,7 @@ from typing import Any
 from twisted.internet.defer import Deferred, DeferredList, ensureDeferred
 
 from directory.identity import Credentials, Directory, Verified
-from directory.settings import open_directory
+from directory.settings import open_logins
 from ledger.blocks import Block, Blocklist
 from ledger.charges import Ledger
 from ledger.settings import open_ledger
@@ -52,7 +52,7 @@ class AuthService:
         *,
         log: Log,
         metrics: Metrics,
-        open_directory: Callable[..., Directory] = open_directory,
+        open_directory: Callable[..., Directory] = open_logins,
         open_ledger: Callable[..., Ledger] = open_ledger,
         clock: Callable[[], float] = time.time,
     ) -> None:

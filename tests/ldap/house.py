@@ -48,11 +48,12 @@ READING = Reading(terms_url="https://example.org/terms")
 
 
 @contextmanager
-def directory(settings, *, reading=READING, times=None, checker=None):
+def directory(settings, *, reading=READING, times=None, checker=None, owning=True):
     """A started LdapDirectory with its `log`."""
     log = Lines()
     check = checker(settings, log) if checker else None
-    made = LdapDirectory(settings, reading, times or CacheSettings(), reactor=reactor, log=log, checker=check)
+    times = times or CacheSettings()
+    made = LdapDirectory(settings, reading, times, reactor=reactor, log=log, checker=check, owning=owning)
     made.log = log
     made.start()
     try:
