@@ -65,15 +65,15 @@ def windows(events: Iterable[Event], within: float, since: float = 0.0) -> list[
 
     All moments are those of the store's clock, so one that is set does not count anything twice.
     """
-    trips = sorted((one for one in events if one.kind == "trip" and one.at > since), key=lambda one: one.at)
+    trips = sorted((one for one in events if one.kind == "trip"), key=lambda one: one.at)
     counted: list[Event] = []
     last: dict[tuple[str, int], float] = {}
     for one in trips:
         limit = parse_limit(one.limit)
         key = limit.unit, limit.window
         if one.at > trips[-1].at - within and one.at >= last.get(key, 0.0) + limit.window:
-            counted.append(one)
             last[key] = one.at
+            counted += [one] if one.at > since else []
     return counted
 
 

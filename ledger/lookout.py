@@ -123,14 +123,18 @@ class SharedLookout(Lookout):
         return super().events_after(0, 1000)[1]
 
     def event(self, id: str) -> Event | None:
-        found = next(iter(read_events(self._ask(event_script.find(id)), Clock())), None)
-        return found or self._here(super().event, id)
+        here = self._here(super().event, id)
+        return here or next(iter(read_events(self._ask(event_script.find(id)), Clock())), None)
 
     def deeds(self, most: int) -> tuple[Deed, ...]:
         texts = self._ask((b"audit_tail", b"%d" % most))
         there = tuple(_deed(at, what) for at, what in zip(texts[::2], texts[1::2], strict=True))
-        both = (*there, *(self._here(super().deeds, most) or ()))
+        both = (*there, *self.deeds_here(most))
         return tuple(sorted(both, key=lambda deed: -deed.at))[:most]
+
+    def deeds_here(self, most: int) -> tuple[Deed, ...]:
+        """What was done on this host while Redis was away."""
+        return self._here(super().deeds, most) or ()
 
     def history(self) -> tuple[Tombstone, ...]:
         """This host's copy, which is what its sidecars judge by; Redis' where this host has none."""

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import argparse
 
-from ledger.lookout import Deed, open_lookout
+from ledger.charges import Unavailable
+from ledger.lookout import Deed, SharedLookout, open_lookout
 from policyd.settings import Settings
-from submitward.bookkeeping import DONE, Answer, answer, moment, printable
+from submitward.bookkeeping import DONE, UNAVAILABLE, Answer, answer, moment, printable
 from submitward.targets import FORMS, argument, at_least_one, parse_target
 
 HELP = "who reset, granted, blocked or lifted what, when and why"
@@ -34,10 +35,17 @@ def run(options: argparse.Namespace) -> int:
 def show(settings: Settings, options: argparse.Namespace) -> Answer:
     """The newest changes, the oldest of them first."""
     with open_lookout(settings.ledger) as lookout:
-        deeds = lookout.deeds(READ if options.target else options.most)
+        status, notes, most = DONE, tuple[str, ...](), READ if options.target else options.most
+        try:
+            deeds = lookout.deeds(most)
+        except Unavailable as away:
+            if not isinstance(lookout, SharedLookout):
+                raise
+            deeds, status = lookout.deeds_here(most), UNAVAILABLE
+            notes = (f"{away}. This is what was done on this host while Redis was away.",)
     meant = [deed for deed in deeds if options.target in (None, deed.subject)][: options.most][::-1]
     lines = tuple(map(in_words, meant)) or ("nothing was changed",)
-    return Answer(DONE, [deed._asdict() for deed in meant], lines)
+    return Answer(status, [deed._asdict() for deed in meant], lines, notes)
 
 
 def in_words(deed: Deed) -> str:

@@ -101,6 +101,14 @@ def test_what_was_lifted_does_not_come_back_at_once():
     assert due([*THREE, *later], [lifted], NOW + 3 * HOUR) is not None
 
 
+def test_a_window_that_was_tripped_before_the_block_was_lifted_does_not_count_again_at_the_turn_of_its_hour():
+    limits = [f"{n} recipients per {n} hours" for n in (2, 3, 4)]
+    lifted = kept(NOW - 60, NOW + HOUR, lifted=NOW + 1)
+    before, after = [trip(60, one) for one in limits], [trip(-60, one, id=one) for one in limits]
+    assert due([*before, *after], [lifted], NOW + 60) is None
+    assert due(after, [lifted], NOW + 60) is not None
+
+
 def test_trips_before_a_block_has_ended_do_not_count_again():
     assert due(THREE, [kept(NOW - 2.5 * HOUR, NOW - 1.5 * HOUR)]) is None
 

@@ -216,6 +216,19 @@ async def test_escalation_is_off_where_the_settings_say_so_and_on_after_a_reload
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_trip_whose_teller_was_killed_before_it_could_block_is_seen_by_the_next_one() -> None:
+    async with running() as house:
+        for number in range(3):
+            limit = f"9 messages per {number + 1} days"
+            told = Event(f"T{number}", "trip", "login:bob", principal="login:bob", limit=limit)
+            assert await house.judge.ledger.note_event(told)
+        assert (await house.judge.ledger.blocks())[1] == ()
+        house.service._alarms._add(told)
+        await until(lambda: house.lines("self_block"))
+        assert len((await house.judge.ledger.blocks())[1]) == 1
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_domains_or_the_relays_limit_blocks_nobody() -> None:
     async with running() as house:
         for number in range(4):

@@ -25,7 +25,10 @@ LOGINS = 12
 CONFIG = """\
 version: 1
 mta: {mta}
-listen: {{policy: ["unix:{home}/policy"], milter: ["unix:{home}/milter"]}}
+listen:
+  policy: ["unix:{home}/policy"]
+  milter: ["unix:{home}/milter"]
+  metrics: {{policyd: "unix:{home}/metrics"}}
 author: {{mode: enforce}}
 directory: {{file: {{path: "{home}/directory.yaml"}}}}
 ledger:
@@ -173,10 +176,15 @@ def serve_sasl(home: Path) -> Iterator[None]:
         server.server_close()
 
 
+def open_to_postfix(host: Host) -> None:
+    """Let Postfix reach policyd."""
+    (host.home / "policy").chmod(0o666)
+
+
 @contextlib.contextmanager
 def postfix(host: Host, *, main: str = MAIN) -> Iterator[int]:
     """A Postfix before `host`; gives the port of its submission service. Every password is right."""
-    (host.home / "policy").chmod(0o666)
+    open_to_postfix(host)
     (port,) = free_ports(1)
     kept, mail_host.MAIN = mail_host.MAIN, main
     with serve_sasl(host.home):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from sidecar.settings import Secret
 from tests.policyd.house import ROOT
 from tests.redis.hosts import Host, request, send
 from tests.redis.server import Server, free_port
-from tests.redis.test_blocks import command, wait
+from tests.redis.test_blocks import PATIENCE, command, wait
 
 
 def test_the_smallest_acl_of_the_readme_is_enough(tmp_path: Path) -> None:
@@ -36,6 +37,15 @@ def test_the_smallest_acl_of_the_readme_is_enough(tmp_path: Path) -> None:
         wait(client, False)
         command(host, "quota", "reset", "alice", "--reason", "x")
         assert not send(client, "alice", 4, 101)
+        assert send(client, "alice", 5, 60)
+        answer = client.ask(**request("alice", 6, 50))
+        incident = answer.rpartition(" ")[2]
+        until = time.monotonic() + PATIENCE
+        while f"incident={incident}" not in host.log.partition("limit_trip")[2]:
+            assert time.monotonic() < until, host.log
+            time.sleep(0.05)
+        assert command(host, "events", incident)["event"]["used"] == 60
+        assert len(command(host, "audit")) == 3
         assert server.ask("ACL", "LOG") == "*0"
         assert "label=" not in host.log
     finally:
