@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections.abc import Callable
 from importlib.resources import files
 from typing import Any
 
 from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocketConnection
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeout
 
+from ledger.resp import Failed
 from ledger.settings import RedisSettings, parse_server
+from ledger.wire import Silence, Wire
 
 PATIENCE = 1.0  # seconds for one call, and for dialling
 SCRIPT = files("ledger").joinpath("charge.lua").read_bytes()
@@ -60,69 +63,78 @@ class Trouble(Exception):
         return MENDS.get(self.label, "see its log")
 
 
+Answered = Callable[[Any], None]  # hears the script's answers or a Trouble
+
+
 class Link:
-    """At most one connection. Its users wait for one another: one call at a time."""
+    """At most one connection. One call at a time: who asks waits for the answer before asking again."""
 
     def __init__(self, settings: RedisSettings) -> None:
         self._settings = settings
         self._connection: Any = None
+        self._wire: Wire | None = None
         self._meta = f"{settings.prefix}meta".encode()
+        self._asked: tuple[list[bytes], Answered] | None = None
 
     @property
     def is_open(self) -> bool:
         """Whether there is a connection that may be used."""
-        return self._connection is not None
+        return self._wire is not None and self._wire.is_open
 
     async def open(self) -> None:
         """Dial, and look whether it is a Redis that limits can be kept in. Raises Trouble."""
-        await self._in_time(self._dial())
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await self._dial()
+        except (TimeoutError, RedisTimeout):
+            raise Trouble("timeout", f"no answer within {PATIENCE:.0f} s") from None
+        except (RedisError, OSError, EOFError) as error:
+            raise Trouble(_label(error), str(error), lost=not isinstance(error, ResponseError)) from None
+
+    def send(self, arguments: list[bytes], answered: Answered) -> None:
+        """Run the script; `answered` hears its answers, or a Trouble, after which the connection is gone if
+        there is any doubt that the next answer on it would be the next call's. The link is open."""
+        if self._wire is None or not self._wire.is_open:
+            raise RuntimeError("the link is not open")
+        self._asked = arguments, answered
+        self._wire.ask((b"EVALSHA", SHA, b"1", self._meta, *arguments), self._heard)
 
     async def run(self, arguments: list[bytes]) -> list[Any]:
-        """Run the script; its answers. Raises Trouble, after which the connection is gone if there is any
-        doubt that the next answer on it would be the next call's."""
-        answers: list[Any] = await self._in_time(self._run(arguments))
-        return answers
-
-    async def command(self, *words: bytes | str) -> Any:
-        """Any one command, for the operator's lists. Raises Trouble."""
-        return await self._in_time(_ask(self._connection, *words))
+        """Run the script and wait for its answers. Raises Trouble."""
+        told: asyncio.Future[list[Any] | Trouble] = asyncio.get_running_loop().create_future()
+        self.send(arguments, lambda answer: None if told.done() else told.set_result(answer))
+        answer = await told
+        if isinstance(answer, Trouble):
+            raise answer
+        return answer
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Let go of the connection; what was asked may still be done, and nobody hears of it."""
         connection, self._connection = self._connection, None
+        wire, self._wire = self._wire, None
+        self._asked = None
+        if wire is not None:
+            wire.close()
         if connection is not None:
             _hang_up(connection)
 
-    async def _in_time(self, work: Any) -> Any:
-        try:
-            async with asyncio.timeout(PATIENCE):
-                return await work
-        except (TimeoutError, RedisTimeout):
-            self.close()
-            raise Trouble("timeout", f"no answer within {PATIENCE:.0f} s") from None
-        except ResponseError as error:
-            label = _label(error)
-            if label in _ELSEWHERE:
+    def _heard(self, answer: Any) -> None:
+        asked = self._asked
+        if asked is None or self._wire is None:
+            return
+        arguments, answered = asked
+        if isinstance(answer, Failed):
+            if answer.text.startswith("NOSCRIPT"):
+                self._wire.ask((b"EVAL", SCRIPT, b"1", self._meta, *arguments), self._heard)
+                return
+            trouble = Trouble(_word(answer.text) or "connection", answer.text)
+            if trouble.label in _ELSEWHERE:
                 self.close()
-            raise Trouble(label, str(error)) from None
-        except (RedisError, OSError, EOFError) as error:
+            answer = trouble
+        elif isinstance(answer, Silence):
             self.close()
-            label = _label(error)
-            raise Trouble(label, str(error), lost=label == "connection") from None
-        except Trouble:
-            self.close()
-            raise
-        except BaseException:
-            self.close()
-            raise
-
-    async def _run(self, arguments: list[bytes]) -> list[Any]:
-        connection = self._connection
-        try:
-            answer: list[Any] = await _ask(connection, b"EVALSHA", SHA, b"1", self._meta, *arguments)
-        except NoScriptError:
-            answer = await _ask(connection, b"EVAL", SCRIPT, b"1", self._meta, *arguments)
-        return answer
+            answer = Trouble("connection" if answer.lost else "timeout", str(answer), lost=answer.lost)
+        answered(answer)
 
     async def _dial(self) -> None:
         self.close()
@@ -134,6 +146,7 @@ class Link:
             _hang_up(connection)
             raise
         self._connection = connection
+        self._wire = Wire(connection._writer.transport, PATIENCE)
 
     def _connecting(self, host: str, port: int, **other: Any) -> Any:
         s = self._settings
@@ -221,6 +234,10 @@ def _label(error: Exception) -> str:
     text = str(error)
     if "invalid username-password" in text or "WRONGPASS" in text:
         return "WRONGPASS"
-    known = _CLASSES.get(type(error).__name__)
+    return _CLASSES.get(type(error).__name__) or _word(text) or "connection"
+
+
+def _word(text: str) -> str:
+    """The first word of an error of Redis, ``""`` when it is no such word."""
     word = text.partition(" ")[0].rstrip(":")
-    return known or (word if word.isalpha() and word.isupper() else "connection")
+    return word if word.isalpha() and word.isupper() else ""

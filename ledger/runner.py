@@ -24,6 +24,8 @@ QUEUE = 10_000  # verbs that may wait
 POLL = 0.25  # seconds between two looks for what others have changed, and between two attempts to dial
 SKEW = 5.0  # seconds that a reader's clock may be off before moments are told by it
 
+AGREED = Clock()
+
 T = TypeVar("T")
 Job = tuple[Verb, Callable[[Any, Clock], Any], Deferred[Any]]
 
@@ -48,7 +50,10 @@ class Runner:
         self._log = log
         self._clock = clock
         self._waiting: deque[Job] = deque()
-        self._wake: asyncio.Future[None] | None = None
+        self._busy = False  # a call is on the wire, or Redis is being dialled
+        self._look_due = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
         self._stopped: Deferred[None] | None = None
         self._started = False
@@ -66,7 +71,7 @@ class Runner:
             return succeed(None)
         if self._stopped is None:
             self._stopped = Deferred()
-            self._rouse()
+            self._next()
         waiter: Deferred[None] = Deferred()
         self._stopped.addCallback(lambda _: waiter.callback(None))
         return waiter
@@ -81,85 +86,116 @@ class Runner:
             return fail(Unavailable("the ledger is not running, or too many requests wait for it"))
         answer: Deferred[T] = Deferred()
         self._waiting.append((verb, read, answer))
-        self._rouse()
+        if not self._busy:
+            self._next()
         return answer
 
-    def _rouse(self) -> None:
-        if self._wake is not None and not self._wake.done():
-            self._wake.set_result(None)
-
     def _begin(self) -> None:
-        self._task = asyncio.ensure_future(self._serve())
+        self._loop = asyncio.get_running_loop()
+        self._look_soon()
 
-    async def _serve(self) -> None:
-        """The only one that speaks to Redis: dials, makes the calls, looks around."""
-        loop = asyncio.get_running_loop()
-        next_look = 0.0
-        while self._stopped is None or (self._waiting and not self.trouble):
-            try:
-                if loop.time() >= next_look:
-                    await self._look()
-                    next_look = loop.time() + POLL
-                if self._waiting:
-                    await self._call([self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))])
-                    continue
-            except Trouble as trouble:
-                self._lose(trouble)
-                next_look = loop.time() + POLL
-            if self._stopped is None:
-                await self._sleep(loop, next_look)
+    def _look_later(self) -> None:
+        self._look_due = False
+        if self._loop is not None and self._timer is None:
+            self._timer = self._loop.call_later(POLL, self._look_soon)
+
+    def _look_soon(self) -> None:
+        self._timer, self._look_due = None, True
+        self._next()
+
+    def _next(self) -> None:
+        """Begin what is to be done next, unless something is under way: a look around, or one call with all
+        that waits. What comes while a call is on the wire shares the next one."""
+        if self._busy or self._loop is None:
+            return
+        if self._stopped is not None and (not self._waiting or self.trouble):
+            self._end()
+        elif self._look_due:
+            self._busy, self._look_due = True, False
+            if self._link.is_open:
+                self._look(fresh=False)
+            else:
+                self._dial(lambda: self._look(fresh=True))
+        elif self._waiting and not self.trouble:
+            self._busy = True
+            jobs = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
+            self._call(jobs, may_repeat=True)
+
+    def _end(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         self._fail_all()
         self._link.close()
-        stopped = self._stopped
-        stopped.callback(None)
+        stopped, self._busy = self._stopped, True  # nothing is begun any more
+        if stopped is not None and not stopped.called:
+            stopped.callback(None)
 
-    async def _sleep(self, loop: asyncio.AbstractEventLoop, until: float) -> None:
-        self._wake = loop.create_future()
-        timer = loop.call_at(until, self._rouse)
-        try:
-            await self._wake
-        finally:
-            timer.cancel()
-
-    async def _look(self) -> None:
-        """See whether Redis serves, and what others have changed."""
-        fresh = not self._link.is_open
-        if fresh:
-            await self._link.open()
-        answers = await self._run([self.look()], sweep=1000)
-        if not self.reached:
-            self.reached, self.trouble, self._said, fresh = True, "", "", True
-            self._log.notice("ledger", store="redis", state="ok")
-        self.seen(answers[1], fresh)
-
-    async def _call(self, jobs: list[Job]) -> None:
-        """One call with all these verbs. A lost connection is dialled once more: a repeat costs nothing."""
-        verbs = [verb for verb, _, _ in jobs]
-        sweep = 2 * len(jobs) + 16
-        try:
+    def _dial(self, then: Callable[[], None], jobs: list[Job] | None = None) -> None:
+        async def dial() -> None:
             try:
-                answers = await self._run(verbs, sweep)
-            except Trouble as trouble:
-                if not trouble.lost:
-                    raise
                 await self._link.open()
-                answers = await self._run(verbs, sweep)
-        except Trouble as trouble:
-            for _, _, deferred in jobs:
-                _fire(deferred, Unavailable(str(trouble)))
-            raise
+            except Trouble as trouble:
+                self._lose(trouble, jobs)
+            except Exception as bug:  # noqa: BLE001  every caller would wait for ever
+                self._lose(Trouble("internal", repr(bug)), jobs)
+            else:
+                then()
+
+        self._task = asyncio.ensure_future(dial())
+
+    def _look(self, *, fresh: bool) -> None:
+        """See whether Redis serves, and what others have changed."""
+
+        def seen(answers: Any) -> None:
+            if isinstance(answers, Trouble):
+                self._lose(answers)
+                return
+            if isinstance(answers[1], bytes):
+                self._lose(Trouble("internal", answers[1].decode("utf-8", "replace")))
+                return
+            news = fresh or not self.reached
+            if news:
+                self.reached, self.trouble, self._said = True, "", ""
+                self._log.notice("ledger", store="redis", state="ok")
+            self._look_later()
+            self.seen(answers[1], news)
+            self._free()
+
+        self._send([self.look()], 1000, seen)
+
+    def _call(self, jobs: list[Job], *, may_repeat: bool) -> None:
+        """One call with all these verbs. A lost connection is dialled once more: a repeat costs nothing."""
+        if not self._link.is_open:
+            self._dial(lambda: self._call(jobs, may_repeat=False), jobs)
+            return
+
+        def told(answers: Any) -> None:
+            if not isinstance(answers, Trouble):
+                self._tell(jobs, answers)
+            elif answers.lost and may_repeat:
+                self._dial(lambda: self._call(jobs, may_repeat=False), jobs)
+            else:
+                self._lose(answers, jobs)
+
+        self._send([verb for verb, _, _ in jobs], 2 * len(jobs) + 16, told)
+
+    def _send(self, verbs: list[Verb], sweep: int, told: Callable[[Any], None]) -> None:
+        at = b"" if self._clock is None else b"%r" % self._clock()
+        words = [word if isinstance(word, bytes) else word() for verb in verbs for word in verb]
+        self._link.send([at, b"%d" % sweep, *words], told)
+
+    def _tell(self, jobs: list[Job], answers: list[Any]) -> None:
         wall = time.time() if self._clock is None else self._clock()
         skew = wall - float(answers[0])
-        clock = Clock(skew if abs(skew) > SKEW else 0.0)
+        clock = Clock(skew) if abs(skew) > SKEW else AGREED
         for (_, read, deferred), answer in zip(jobs, answers[1:], strict=True):
             self._answer(deferred, read, answer, clock)
+        self._free()
 
-    async def _run(self, verbs: list[Verb], sweep: int) -> list[Any]:
-        at = b"" if self._clock is None else b"%r" % self._clock()
-        if not self._link.is_open:
-            await self._link.open()
-        words = (word if isinstance(word, bytes) else word() for verb in verbs for word in verb)
-        return await self._link.run([at, b"%d" % sweep, *words])
+    def _free(self) -> None:
+        self._busy = False
+        self._next()
 
     def _answer(
         self, deferred: Deferred[Any], read: Callable[[Any, Clock], Any], answer: Any, clock: Clock
@@ -177,8 +213,10 @@ class Runner:
             self._log.error("ledger", store="redis", reason=str(value))
         _fire(deferred, value)
 
-    def _lose(self, trouble: Trouble) -> None:
+    def _lose(self, trouble: Trouble, jobs: list[Job] | None = None) -> None:
         """Redis does not serve: all that waits is answered now, and it is tried again every POLL seconds."""
+        for _, _, deferred in jobs or ():
+            _fire(deferred, Unavailable(str(trouble)))
         self.reached, self.trouble = False, f"Redis: {trouble}"
         self.troubled(trouble.label)
         if self._said != trouble.label:
@@ -187,6 +225,8 @@ class Runner:
             self._log.error("ledger", store="redis", state="unavailable", **said)
         self.away()
         self._fail_all()
+        self._look_later()
+        self._free()
 
     def _fail_all(self) -> None:
         waiting, self._waiting = self._waiting, deque()

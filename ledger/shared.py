@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Literal
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 
 from ledger import script
 from ledger.blocks import Block
@@ -62,37 +62,37 @@ class SharedLedger(SharedAuth, SharedEvents):
         final: bool = False,
     ) -> Deferred[Admitted | Refused]:
         """See `charges.Ledger`, as for all verbs below."""
-        return Deferred.fromCoroutine(self._reserve(charge, submission, amounts, limits, final))
-
-    async def _reserve(
-        self,
-        charge: ChargeId,
-        submission: Submission | None,
-        amounts: Amounts,
-        limits: tuple[Held, ...],
-        final: bool,
-    ) -> Admitted | Refused:
-        verb = _kept(script.reserve, charge, submission, amounts, limits, final)
         try:
-            outcome = await self.runner.ask(
-                verb, lambda told, clock: script.read_outcome(told, limits, clock)
-            )
-        except Unavailable:
-            if self._fallback is None:
-                raise
-            return await self._fallback.reserve(charge, submission, amounts, limits, final)
-        return self._fallback.learn(outcome) if self._fallback else outcome
+            verb = script.reserve(charge, submission, amounts, limits, final)
+        except ValueError as wrong:
+            return fail(Unavailable(f"the request cannot be kept: {wrong}"))
+
+        def read(told: bytes, clock: Clock) -> Admitted | Refused:
+            return script.read_outcome(told, limits, clock)
+
+        asked = self.runner.ask(verb, read)
+        fallback = self._fallback
+        if fallback is None:
+            return asked
+
+        async def reserve() -> Admitted | Refused:
+            try:
+                return fallback.learn(await asked)
+            except Unavailable:
+                return await fallback.reserve(charge, submission, amounts, limits, final)
+
+        return Deferred.fromCoroutine(reserve())
 
     def settle(self, charge: ChargeId, amounts: Amounts) -> Deferred[Admitted | Refused]:
-        def read(answer: list[bytes], clock: Clock) -> Admitted | Refused:
-            return script.read_outcome(answer[0], script.read_limits(answer[1]), clock)
+        fallback = self._fallback
+        if fallback is None or not fallback.counts(charge):
+            return self.runner.ask(script.settle(charge, amounts), _settled)
 
         async def settle() -> Admitted | Refused:
-            if self._fallback and self._fallback.counts(charge):
-                if self.runner.trouble:
-                    return await self._fallback.settle(charge, amounts)
-                await self._fallback.rejoined()
-            return await self.runner.ask(script.settle(charge, amounts), read)
+            if self.runner.trouble:
+                return await fallback.settle(charge, amounts)
+            await fallback.rejoined()
+            return await self.runner.ask(script.settle(charge, amounts), _settled)
 
         return Deferred.fromCoroutine(settle())
 
@@ -206,6 +206,10 @@ def _kept(make: Callable[..., Verb], *arguments: object) -> Verb:
         return make(*arguments)
     except ValueError as wrong:
         raise Unavailable(f"the request cannot be kept: {wrong}") from None
+
+
+def _settled(answer: list[bytes], clock: Clock) -> Admitted | Refused:
+    return script.read_outcome(answer[0], script.read_limits(answer[1]), clock)
 
 
 def _truth(answer: bytes, clock: Clock) -> bool:

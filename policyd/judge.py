@@ -83,11 +83,12 @@ class Judge:
                 self.blocks, self.grants = Blocklist(blocks), Grants(blocks)
                 self._standings.clear()
                 self._open()
+                self.settlements.hurry()
 
         ledger.watch(changed)
 
     def start(self) -> None:
-        """Begin. For a moment requests wait for the first reading of the blocks, then they are deferred."""
+        """Begin. For a moment requests wait for the first reading of the blocks."""
         self._waiting = []
         self._reactor.callLater(FIRST_BLOCKS, self._open)
         self.directory.start()
@@ -166,22 +167,21 @@ class Judge:
         self, request: Request, inquiry: Inquiry, facts: Facts, verdict: Verdict, charge: Charge
     ) -> Verdict:
         rules, mta = self.rules, facts.mta
-        outcome = await (
-            self._settle(charge_id(request, mta), charge)
-            if inquiry.state == "END-OF-MESSAGE"
-            else self._reserve(
-                charge_id(request, mta, by=rules.charge, number=facts.recipients),
-                charge,
-                final=rules.charge == "rcpt",
-            )
-        )
+        attempt, at_end = charge_id(request, mta, by=rules.charge, number=facts.recipients), False
+        if inquiry.state == "END-OF-MESSAGE":
+            attempt, at_end = charge_id(request, mta), True
+        outcome = await (self._settle(attempt, charge) if at_end else self._reserve(attempt, charge, rules))
         if verdict.principal is not None and outcome is not AWAY and rules.mode("limits") == "enforce":
             self._standings.learn(outcome, facts.now)
         verdict = conclude(request, inquiry, facts, rules, verdict, outcome)
+        if outcome is AWAY and verdict.found is not None:  # deferred: whatever was taken is of no use
+            self.settlements.give_back(attempt)
         self._note(request, inquiry, mta, verdict)
         return verdict
 
-    async def _reserve(self, charge_id: ChargeId, charge: Charge, *, final: bool) -> Outcome:
+    async def _reserve(self, charge_id: ChargeId, charge: Charge, rules: Rules) -> Outcome:
+        final = rules.charge == "rcpt"
+        self.settlements.withdraw(charge_id)
         known = self._reservations.get(charge_id)
         if known is None and not final:
             self._reservations.set(charge_id, False)  # it may be taken and the answer be lost

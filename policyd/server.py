@@ -17,7 +17,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from policyd import journal
-from policyd.deadline import within
+from policyd.deadline import Deadline
 from policyd.facts import Context, Verdict
 from policyd.inquiry import TOO_EARLY
 from policyd.journal import STAGES, Counters
@@ -107,7 +107,7 @@ class PolicyProtocol(Protocol):
             self._await(verdict, request, began)
 
     def _await(self, verdict: Later, request: Request, began: float) -> None:
-        self._waiting = within(self.factory.reactor, DEADLINE, verdict)
+        self._waiting = self.factory.deadline.within(verdict)
         self._waiting.addBoth(self._awaited, request, began)
 
     def _awaited(self, result: Verdict | Failure, request: Request, began: float) -> None:
@@ -217,6 +217,7 @@ class PolicyFactory(Factory):
         self.log = log
         self.counters = counters
         self.hear = hear
+        self.deadline = Deadline(reactor, DEADLINE)
         self.connections: set[PolicyProtocol] = set()
         self._empty: Deferred[None] | None = None
         self._said: set[str] = set()

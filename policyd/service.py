@@ -80,7 +80,9 @@ class PolicyService:
             log=log,
         )
         metrics.gauge(
-            "policy_settlements_waiting", "Settlements that the ledger has not taken yet.", self._waiting
+            "policy_settlements_waiting",
+            "Settlements and releases that the ledger must still take.",
+            self._waiting,
         )
 
     def _waiting(self) -> float:

@@ -41,9 +41,10 @@ FLOORS = {
     },
     "ledger": {
         1: "app_passwords auth_script blocks charges counters escalation event_script events grants limits"
-        " marks model model_auth model_blocks model_events rows script tombstones",
-        2: "app_password_rows book bookfile clerk clock copies desk event_rows fallback lookout mark_rows"
-        " redis register runner schema settings shared shared_auth shared_events sqlite tally transaction",
+        " marks model model_auth model_blocks model_events resp rows script tombstones",
+        2: "app_password_rows book bookfile clerk clock copies desk event_rows fallback lookout"
+        " mark_rows redis register runner schema settings shared shared_auth shared_events sqlite"
+        " tally transaction wire",
     },
     "sidecar": {
         2: "binding daemon deadlines document ending endpoints exchange gate host inheritance lines listen"
