@@ -14,9 +14,9 @@ from ledger.settings import LedgerSettings
 from milter.questions import Rules
 from sidecar.listen import Listen
 from sidecar.log import LogSettings
-from sidecar.settings import host_name, load
+from sidecar.settings import duration, host_name, load
 
-FOREIGN = frozenset({"plans", "limits", "auth"})
+FOREIGN = frozenset({"plans", "limits", "auth", "dns"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +64,27 @@ class SignSettings:
     key_table: Path | None = field(default=None, metadata={"help": "OpenDKIM's KeyTable"})
     signing_table: Path | None = field(
         default=None, metadata={"help": "OpenDKIM's SigningTable, which it reads as `refile:`"}
+    )
+    keys: Path = field(
+        default=Path("/etc/opendkim/keys"),
+        metadata={"help": "where `submitward dkim` keeps private keys, and what it knows of them"},
+    )
+    user: str = field(default="opendkim", metadata={"help": "who signs, and owns the keys"})
+    reload: tuple[str, ...] = field(
+        default=("systemctl", "reload", "opendkim"),
+        metadata={
+            "default": "`[systemctl, reload, opendkim]`",
+            "help": "the command after which OpenDKIM has read its tables again; empty: you do it",
+        },
+    )
+    keep: float = field(
+        default=864000.0,
+        metadata={
+            "parse": duration,
+            "default": "`10 days`",
+            "help": "how long the key of the last mail stays in DNS: the x= of its signatures, and never less"
+            " than Postfix's maximal_queue_lifetime",
+        },
     )
 
     def __post_init__(self) -> None:

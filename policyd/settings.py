@@ -23,7 +23,7 @@ from sidecar.log import LogSettings
 from sidecar.problems import did_you_mean
 from sidecar.settings import duration, host_name, load
 
-FOREIGN = frozenset({"auth", "author", "sign"})
+FOREIGN = frozenset({"auth", "author", "sign", "dns"})
 
 
 def _restriction(text: str) -> str:

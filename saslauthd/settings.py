@@ -21,7 +21,7 @@ from sidecar.listen import Listen
 from sidecar.log import LogSettings
 from sidecar.settings import duration, host_name, load
 
-FOREIGN = frozenset({"policy", "plans", "limits", "author", "sign"})
+FOREIGN = frozenset({"policy", "plans", "limits", "author", "sign", "dns"})
 
 
 def _network(text: str) -> str:

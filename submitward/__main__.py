@@ -32,6 +32,7 @@ COMMANDS = {
     "auth": "submitward.auth",
     "owns": "submitward.owns",
     "app-password": "submitward.app_password",
+    "dns": "submitward.dns.command",
 }
 
 EXITS = "exit status: 0 yes or done, 1 no or refused, 2 usage or settings, 75 unavailable, try again"

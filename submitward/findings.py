@@ -19,17 +19,20 @@ class Finding:
     """One thing that was looked at.
 
     `level` ``unavailable`` means that it could not be looked at now. `where` names it (``submission/inet``,
-    ``unix:/path``, ``main.cf``), `text` says what is so, `mend` what to do about it.
+    ``unix:/path``, ``main.cf``), `text` says what is so, `mend` what to do about it. `fault` is a word for
+    programs, ``""`` where nobody has needed one.
     """
 
     level: Level
     where: str
     text: str
     mend: str = ""
+    fault: str = ""
 
     def __str__(self) -> str:
         line = f"{self.level:<11} {self.where}: {self.text}"
-        return f"{line}\n{'':<11} → {self.mend}" if self.mend else line
+        mend = self.mend.replace("\n", f"\n{'':<13}")
+        return f"{line}\n{'':<11} → {mend}" if mend else line
 
 
 def good(where: str, text: str) -> Finding:
@@ -37,14 +40,19 @@ def good(where: str, text: str) -> Finding:
     return Finding("ok", where, text)
 
 
-def warning(where: str, text: str, mend: str) -> Finding:
+def warning(where: str, text: str, mend: str, fault: str = "") -> Finding:
     """It works, and yet."""
-    return Finding("warning", where, text, mend)
+    return Finding("warning", where, text, mend, fault)
 
 
-def error(where: str, text: str, mend: str) -> Finding:
+def error(where: str, text: str, mend: str, fault: str = "") -> Finding:
     """It does not do what it must."""
-    return Finding("error", where, text, mend)
+    return Finding("error", where, text, mend, fault)
+
+
+def unavailable(where: str, text: str, mend: str, fault: str = "unavailable") -> Finding:
+    """It cannot be known now."""
+    return Finding("unavailable", where, text, mend, fault)
 
 
 def exit_status(findings: Iterable[Finding]) -> int:

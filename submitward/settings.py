@@ -20,6 +20,7 @@ from saslauthd.settings import AuthSettings
 from sidecar.listen import Listen
 from sidecar.log import LogSettings
 from sidecar.settings import host_name, load
+from submitward.dns.settings import DnsSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,7 @@ class Settings:
     auth: AuthSettings = field(default_factory=AuthSettings)
     author: AuthorSettings = field(default_factory=AuthorSettings)
     sign: SignSettings = field(default_factory=SignSettings)
+    dns: DnsSettings = field(default_factory=DnsSettings)
     log: LogSettings = field(default_factory=LogSettings)
 
     def mistakes(self) -> Iterator[Mistake]:

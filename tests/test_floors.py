@@ -108,6 +108,8 @@ ONE_PLACE = {
     "argon2": "directory.passwords",
     "prometheus_client": "sidecar.metrics",
     "cryptography": "submitward.dkim.keyfile",
+    "dns": "submitward.dns.ask",
+    "publicsuffixlist": "submitward.dns.organisation",
 }
 
 FORBIDDEN_NAMES = {"utils", "util", "common", "helpers", "helper", "misc", "core", "lib", "tools"}
