@@ -5,12 +5,13 @@ Knows the life of a block. Must not know where blocks are kept, or what time it 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from typing import Literal
 
 Extent = Literal["sending", "login", "limits"]
 EXTENTS: tuple[Extent, ...] = ("sending", "login")  # those that stop somebody
+_SET = 5.0  # seconds: a wall clock that is further off has been set (ledger.clock)
 
 
 def actions_of(extent: Extent) -> tuple[str, str]:
@@ -59,9 +60,12 @@ class Blocklist:
     """All blocks of one generation, without grants, found by subject. Never changes: a new generation is a
     new Blocklist."""
 
-    __slots__ = ("_by_subject",)
+    __slots__ = ("_by_subject", "_now")
 
-    def __init__(self, blocks: Iterable[Block] = ()) -> None:
+    def __init__(self, blocks: Iterable[Block] = (), now: Callable[[], float] | None = None) -> None:
+        """`now` tells the time by which these blocks start and end, where that is another than `find` is
+        told."""
+        self._now = now
         self._by_subject: dict[str, list[Block]] = {}
         for block in sorted((one for one in blocks if not one.is_grant), key=_longest_first):
             self._by_subject.setdefault(block.subject, []).append(block)
@@ -76,6 +80,7 @@ class Blocklist:
         """
         if not self._by_subject:
             return None
+        now = now if self._now is None else self._now()
         for subject in subjects:
             for block in self._by_subject.get(subject, ()):
                 if block.extent in extents and block.holds(now):
@@ -84,6 +89,36 @@ class Blocklist:
 
     def __len__(self) -> int:
         return sum(map(len, self._by_subject.values()))
+
+
+class Calendar:
+    """When blocks start and end for a process, so that a wall clock that is set while it runs neither ends a
+    block nor begins one: what is left of a block is counted from when it was first read here.
+
+    `wall` is the wall clock, `uptime` one that nobody sets; both in seconds.
+    """
+
+    def __init__(self, wall: Callable[[], float], uptime: Callable[[], float]) -> None:
+        self._wall = wall
+        self._uptime = uptime
+        self._shift = wall() - uptime()
+        self._seen: dict[tuple[str, int], float] = {}
+
+    def tell(self) -> float:
+        """Epoch seconds as they were when we began, gone on evenly."""
+        return self._uptime() + self._shift
+
+    def read(self, blocks: Iterable[Block]) -> Blocklist:
+        """The blocks of a generation."""
+        blocks = tuple(blocks)
+        ahead = self._wall() - self.tell()  # by so much the wall clock was set
+        self._seen = {(b.id, b.version): self._seen.get((b.id, b.version), ahead) for b in blocks}
+        return Blocklist([_earlier(b, self._seen[b.id, b.version]) for b in blocks], self.tell)
+
+
+def _earlier(block: Block, seconds: float) -> Block:
+    end = None if block.end is None else block.end - seconds
+    return replace(block, start=block.start - seconds, end=end) if abs(seconds) > _SET else block
 
 
 def _longest_first(block: Block) -> tuple[float, str]:

@@ -18,6 +18,11 @@ FOLLOWED = 5.0  # seconds: a wall clock that is further off has been set
 _IGNORED = 0.05  # seconds that are not worth a write
 
 
+def uptime() -> float:
+    """Seconds since the host was started, suspension included; the same for every process."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
 @dataclass(frozen=True, slots=True)
 class Time:
     """What time it is for the ledger (epoch seconds), what a reader's wall clock has over that, and what the
@@ -44,8 +49,8 @@ class HostClock:
         return time.time()
 
     def uptime(self) -> float:
-        """Seconds since the host was started, suspension included; the same for every process."""
-        return time.clock_gettime(time.CLOCK_BOOTTIME)
+        """See `uptime`."""
+        return uptime()
 
     def tell(self, booted: str, shift: float) -> Time:
         """The time, given what the file remembers."""

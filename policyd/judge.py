@@ -14,7 +14,7 @@ from twisted.internet.defer import CancelledError, Deferred
 
 from directory.identity import Directory, Principal, Question
 from directory.identity import Unavailable as DirectoryUnavailable
-from ledger.blocks import Block, Blocklist
+from ledger.blocks import Block, Blocklist, Calendar
 from ledger.charges import Admitted, ChargeId, Ledger, Refused
 from ledger.grants import Grants
 from ledger.limits import Standing
@@ -48,6 +48,7 @@ class Judge:
         reactor: Any,
         log: Any,
         clock: Callable[[], float] = time.time,
+        uptime: Callable[[], float] | None = None,
     ) -> None:
         self.rules = rules
         self.directory = directory
@@ -65,6 +66,7 @@ class Judge:
         self._reactor = reactor
         self._log = log
         self._clock = clock
+        self._calendar = Calendar(clock, uptime or clock)
         self._watch(ledger)
 
     @property
@@ -80,7 +82,7 @@ class Judge:
     def _watch(self, ledger: Ledger) -> None:
         def changed(generation: int, blocks: tuple[Block, ...]) -> None:
             if ledger is self._ledger:
-                self.blocks, self.grants = Blocklist(blocks), Grants(blocks)
+                self.blocks, self.grants = self._calendar.read(blocks), Grants(blocks)
                 self._standings.clear()
                 self._open()
                 self.settlements.hurry()

@@ -15,6 +15,7 @@ from twisted.internet.interfaces import IProtocolFactory
 from directory.identity import Directory
 from directory.settings import open_directory
 from ledger.charges import Ledger
+from ledger.clock import uptime
 from ledger.settings import open_ledger
 from policyd.alarms import Alarms
 from policyd.facts import Facts
@@ -56,7 +57,7 @@ class PolicyService:
         self._counters = Counters(metrics)
         directory = open_directory(settings.directory, reactor=reactor, log=log)
         ledger = open_ledger(settings.ledger, reactor=reactor, log=log)
-        self._judge = Judge(settings.rules, directory, ledger, reactor=reactor, log=log)
+        self._judge = Judge(settings.rules, directory, ledger, reactor=reactor, log=log, uptime=uptime)
         self._alarms = Alarms(
             lambda: self._judge.ledger, reactor=reactor, log=log, count=self._counters.events.count
         )

@@ -15,8 +15,9 @@ from twisted.internet.defer import Deferred, DeferredList, ensureDeferred
 
 from directory.identity import Credentials, Directory, Verified
 from directory.settings import open_logins
-from ledger.blocks import Block, Blocklist
+from ledger.blocks import Block, Calendar
 from ledger.charges import Ledger
+from ledger.clock import uptime
 from ledger.settings import open_ledger
 from saslauthd.answers import Request
 from saslauthd.app_passwords import AppPasswords
@@ -61,6 +62,7 @@ class AuthService:
         self._load = load
         self._log = log
         self._clock = clock
+        self._calendar = Calendar(clock, uptime if clock is time.time else clock)
         self._grace: Any = None
         self._waiting: list[Deferred[None]] = []
         self._factories: list[AuthFactory] = []
@@ -167,7 +169,7 @@ class AuthService:
     def _follow(self, ledger: Ledger) -> None:
         def changed(generation: int, blocks: tuple[Block, ...]) -> None:
             if ledger is self._ledger:
-                self._judge.blocks = Blocklist(blocks)
+                self._judge.blocks = self._calendar.read(blocks)
                 self._release()
                 self._flushes.look()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +13,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
+from ledger.blocks import Block
 from ledger.events import Event
 from ledger.settings import open_ledger
 from policyd import alarms
@@ -225,6 +227,27 @@ async def test_a_trip_whose_teller_was_killed_before_it_could_block_is_seen_by_t
         assert (await house.judge.ledger.blocks())[1] == ()
         house.service._alarms._add(told)
         await until(lambda: house.lines("self_block"))
+        assert len((await house.judge.ledger.blocks())[1]) == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_wall_clock_that_jumps_by_a_day_unblocks_and_blocks_nobody() -> None:
+    async with running() as house:
+        now, jump = time.time(), [0.0]
+        house.judge._clock = house.judge._calendar._wall = lambda: time.time() + jump[0]
+        block = Block("", "login:alice", "sending", "root", "", "", now, now + 3600.0)
+        await house.judge.ledger.block(block)
+        alice = {"protocol_state": "RCPT"}
+        await until(lambda: house.ask(**alice).addCallback(lambda answer: answer.startswith("554")))
+        assert await house.ask(**data(1, 2)) == "DUNNO"
+        for jump[0] in (86400.0, -86400.0, 7 * 86400.0):
+            await house.judge.ledger.reset("login:carol", "root", "the generation moves")
+            for number in range(5):
+                assert (await house.ask(**alice)).startswith("554 5.7.1 login alice is blocked")
+                assert (await house.ask(**data(f"{jump[0]}.{number}", 2))).startswith(
+                    "450 4.7.1 login bob: used"
+                )
+        await until(lambda: len(house.service._alarms) == 0)
         assert len((await house.judge.ledger.blocks())[1]) == 1
 
 
