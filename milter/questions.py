@@ -112,7 +112,7 @@ def _controls(case: Case) -> str:
 def _claim_count(case: Case) -> str:
     if name := case.message.header.claimed.decode("ascii"):
         raise Stop("refuse", "claims", replies.claimed_too_often(name, case.incident), name)
-    return f"{len(case.message.header.claims)} fields that only relays and signers write"
+    return f"fields that only relays and signers write: {len(case.message.header.claims)}"
 
 
 def _lines(case: Case) -> str:
@@ -208,7 +208,7 @@ def _removal(case: Case) -> str:
         name = found[0].name.decode("ascii")
         raise Stop("refuse", "claim", replies.claimed(name, case.incident), name)
     case.removed = found
-    return f"{len(found)} fields are taken out" if found else "nothing to take out"
+    return f"fields to take out: {len(found)}" if found else "nothing to take out"
 
 
 def _names(message: Message, rules: Rules) -> frozenset[str]:

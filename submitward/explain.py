@@ -1,7 +1,7 @@
-"""`submitward explain`: what policyd would answer, and why, without charging anything.
+"""`submitward explain`: what policyd, or for a message the milter, would answer, and why; charges nothing.
 
 Knows how a person names a principal and a request. Must not judge: policyd's own `plan`, `decide` and
-`conclude` do.
+`conclude` do, and the milter's for a message.
 """
 
 from __future__ import annotations
@@ -18,16 +18,22 @@ from directory.identity import normal_fingerprint
 from policyd.settings import Settings, load_settings
 from policyd.wire import Request
 from sidecar.settings import SettingsError
+from submitward.explain_message import run_message
 from submitward.explanation import Explanation, as_json, as_text, gather
 from submitward.running import run_coroutine
 
-HELP = "say what policyd would answer to a principal and an envelope sender, and why; charges nothing"
+HELP = "say what would be answered to a principal and an envelope sender, or a message, and why"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of the subcommand."""
     parser.add_argument("principal", help="a login, login:NAME, certificate:FINGERPRINT or network:ADDRESS")
-    parser.add_argument("sender", help="the envelope sender; '' or '<>' is the null sender")
+    parser.add_argument("sender", nargs="?", help="the envelope sender; '' or '<>' is the null sender")
+    parser.add_argument(
+        "--message",
+        metavar="FILE",
+        help="instead of a sender: the author check of this message, field by field; - is standard input",
+    )
     parser.add_argument("--recipient", default="", help="the recipient, at RCPT")
     parser.add_argument("--state", choices=("RCPT", "DATA", "END-OF-MESSAGE"), default="DATA")
     parser.add_argument(
@@ -42,9 +48,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Explain; returns 0 when it would pass, 1 when refused, 2 for usage or settings, 75 when unavailable."""
+    if (options.sender is None) == (options.message is None):
+        print("name either an envelope sender, or a message with --message FILE", file=sys.stderr)
+        return 2
     try:
         settings = load_settings(options.settings)
         request = request_of(options)
+        if options.message is not None:
+            return run_message(options, settings, request)
     except (SettingsError, ValueError) as wrong:
         print(wrong, file=sys.stderr)
         return 2
@@ -80,7 +91,7 @@ def request_of(options: argparse.Namespace) -> Request:
         raise ValueError("recipients and size are 0 or more")
     return Request(
         protocol_state=options.state,
-        sender=options.sender.removeprefix("<").removesuffix(">"),
+        sender=(options.sender or "").removeprefix("<").removesuffix(">"),
         recipient=options.recipient,
         recipient_count=options.recipients,
         size=options.size,

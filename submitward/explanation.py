@@ -71,7 +71,7 @@ class Explanation:
 async def gather(settings: Settings, request: Request, *, reactor: Any, log: Any, now: float) -> Explanation:
     """Ask the stores that `settings` name, and let policyd judge."""
     directory = open_directory(settings.directory, reactor=reactor, log=log)
-    ledger = _open_ledger(settings, reactor=reactor, log=log)
+    ledger = open_known_ledger(settings, reactor=reactor, log=log)
     directory.start()
     if ledger is not None:
         ledger.start()
@@ -83,7 +83,7 @@ async def gather(settings: Settings, request: Request, *, reactor: Any, log: Any
             await ledger.stop()
 
 
-def _open_ledger(settings: Settings, *, reactor: Any, log: Any) -> Ledger | None:
+def open_known_ledger(settings: Settings, *, reactor: Any, log: Any) -> Ledger | None:
     """The ledger, None when it is not there: looking must not make a new one that belongs to the operator."""
     path = settings.ledger.sqlite.path
     if settings.ledger.kind == "sqlite" and not os.access(path, os.R_OK):
@@ -96,7 +96,7 @@ async def _gather(
 ) -> Explanation:
     listener = next(iter(settings.listen.policy), Listener("unix:/"))
     rules, inquiry = settings.rules, plan(request, listener.context)
-    principal = await _who(settings, directory, ledger, inquiry, now)
+    principal = await who(settings, directory, ledger, inquiry, now)
     known = await ask(ledger.blocks()) if ledger is not None else AWAY
     grants = Grants() if known is AWAY else Grants(known[1])
     scopes: tuple[Scope, ...] = ()
@@ -128,9 +128,10 @@ async def _gather(
     )
 
 
-async def _who(
+async def who(
     settings: Settings, directory: Directory, ledger: Ledger | None, inquiry: Inquiry, now: float
 ) -> Principal | Away | None:
+    """The principal that `inquiry` asks for, None when nobody is, AWAY when that cannot be known now."""
     for question in inquiry.questions:
         try:
             if ledger is None:
