@@ -540,6 +540,11 @@ function verbs.bury()
   return "1"
 end
 
+function verbs.audit(text)
+  note("audit", 100000, text)
+  return "1"
+end
+
 function verbs.audit_tail(most)
   local said = {}
   for _, entry in ipairs(call("XREVRANGE", P .. "audit", "+", "-", "COUNT", most)) do
@@ -709,7 +714,7 @@ end
 local COUNT = {
   reserve = 10, settle = 6, release = 3, refund = 3, take_up = 2, refund_untaken = 2, standing = 1, reset = 2, look = 1, blocks = 0,
   keep = 4, lift = 3, merge = 2, bury = 0,
-  audit_tail = 1, keep_once = 3, event_note = 4, events_of = 1, event_find = 1, events_after = 2,
+  audit = 1, audit_tail = 1, keep_once = 3, event_note = 4, events_of = 1, event_find = 1, events_after = 2,
   marks_look = 1, marks_note = 2, marks_drop = 1, marks_names = 1, secret = 2,
   apps = 1, apps_keep = 4, apps_revoke = 3, apps_use = 3
 }

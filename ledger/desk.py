@@ -98,6 +98,10 @@ class Desk:
     def revoke_app_password(self, login: str, id: str, author: str) -> bool:
         return bool(self._ask(auth_script.revoke(login, id, author)) == b"1")
 
+    def note(self, author: str, action: str, subject: str, reason: str) -> None:
+        """See `transaction.Transaction.note`."""
+        self._ask((b"audit", script.audit_of(author, action, subject, "", reason)))
+
     def announce(self, mark: Mark, dropped: tuple[Pair, ...]) -> None:
         """See `transaction.Transaction.announce`."""
         self._ask(auth_script.drop(dropped))

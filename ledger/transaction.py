@@ -96,6 +96,10 @@ class Transaction:
         """See `charges.Ledger.app_passwords`."""
         return self.app_passwords.of(login)
 
+    def note(self, author: str, action: str, subject: str, reason: str) -> None:
+        """Write who did what to whom into the audit trail."""
+        self.register.note(author, action, subject, "", reason)
+
     def announce(self, mark: Mark, dropped: tuple[Pair, ...]) -> None:
         """Note a mark, drop others, and move the generation, so that everybody looks."""
         self.marks.drop(dropped)

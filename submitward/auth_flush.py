@@ -10,7 +10,7 @@ import secrets
 
 from policyd.settings import Settings
 from saslauthd import guard
-from submitward.bookkeeping import DONE, Answer, answer, the_book
+from submitward.bookkeeping import DONE, Answer, answer, author, the_book
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,6 +30,8 @@ def flush(options: argparse.Namespace, login: str) -> int:
         with the_book(settings) as book:
             dropped = guard.forgotten(login) if options.failures else ()
             book.announce(guard.flush(login, secrets.token_hex(4)), dropped)
+            why = "failures too" if options.failures else ""
+            book.note(author(), "auth flush", f"login:{login}", why)
         line = f"{login}: every saslauthd forgets its credentials now"
         return Answer(DONE, {"login": login, "failures": options.failures}, (line,))
 

@@ -199,6 +199,28 @@ def test_what_was_lifted_while_a_host_was_down_stays_lifted_on_it_after_flushall
         assert offer(client, "user6", 1)[0] == 250
 
 
+def test_what_was_changed_on_one_host_is_in_the_audit_trail_of_the_other(place: Place) -> None:
+    first, second = place.hosts
+    made = command(first, "app-password", "add", "user8", "--label", "phone")
+    command(first, "app-password", "revoke", "user8", made["id"])
+    command(first, "auth", "flush", "user8")
+    command(first, "quota", "reset", "user8", "--reason", "asked")
+    block = command(first, "block", "user8", "--reason", "spam")
+    command(second, "unblock", "user8", "--reason", "paid")
+    deeds = command(second, "audit", "user8")
+    assert [(deed["action"], deed["id"], deed["reason"]) for deed in deeds] == [
+        ("app-password add", made["id"], "phone"),
+        ("app-password revoke", made["id"], ""),
+        ("auth flush", "", ""),
+        ("reset", "", "asked"),
+        ("block", block["id"], "spam"),
+        ("lift", block["id"], "paid"),
+    ]
+    assert {deed["author"] for deed in deeds} == {deeds[0]["author"]}
+    assert deeds[0]["author"]
+    assert deeds == sorted(deeds, key=lambda deed: deed["at"])
+
+
 SUBJECTS = [
     ("domain:example.org", "554", {}),
     ("relay", "554", {}),

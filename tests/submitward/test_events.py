@@ -251,5 +251,19 @@ def test_everything_that_changes_state_is_in_the_audit_trail(command, monkeypatc
     assert all(words in line for words in ("carol", "reset", "login:alice", "reason: asked"))
 
 
+def test_app_passwords_and_flushes_are_in_the_audit_trail(command, monkeypatch):
+    monkeypatch.setenv("SUDO_USER", "carol")
+    made = json.loads(command("app-password", "add", "alice", "--label", "phone", "--json")[1])
+    assert command("app-password", "revoke", "alice", made["id"])[0] == 0
+    assert command("auth", "flush", "alice", "--failures")[0] == 0
+    deeds = json.loads(command("audit", "alice", "--json")[1])
+    assert [(d["author"], d["action"], d["id"], d["reason"]) for d in deeds] == [
+        ("carol", "app-password add", made["id"], "phone"),
+        ("carol", "app-password revoke", made["id"], ""),
+        ("carol", "auth flush", "", "failures too"),
+    ]
+    assert made["app_password"].partition(".")[2] not in command("audit")[1]
+
+
 def test_nothing_was_changed_at_first(command):
     assert command("audit") == (0, "nothing was changed\n", "")
