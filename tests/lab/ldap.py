@@ -54,7 +54,7 @@ class Slapd:
         return {"kind": "ldap", "ldap": ldap}
 
     def configure(self, ca: Path, certificate: Path | None) -> None:
-        """Write slapd.conf with a certificate (its .crt and .key), None for no TLS; counts from a start on."""
+        """Write slapd.conf with a certificate (its .crt and .key), None for no TLS; it counts at a start."""
         tls = ""
         if certificate is not None:
             cert, key = certificate.with_suffix(".crt"), certificate.with_suffix(".key")
