@@ -171,7 +171,10 @@ async def test_who_does_not_read_is_dropped():
 @pytest_twisted.ensureDeferred
 async def test_five_hundred_connections_are_greeted_and_answered_and_none_is_dropped():
     async with stage(reactor) as set_up:
+        set_up.directory.is_away = set_up.ledger.is_away = True
         clients = await gatherResults([as_deferred(set_up.greeted()) for _ in range(500)])
+        assert not any(client.is_closed for client in clients)
+        set_up.directory.is_away = set_up.ledger.is_away = False
         for client in clients:
             client.send(plain(1))
         for client in clients:
