@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from directory.address import Rules, domain_of
 from directory.identity import Address, Kind, Principal
 from directory.ownership import DomainAliases, Grants
-from directory.plans import PlanSettings
+from directory.plans import PlanSettings, names_of_groups
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,4 +114,5 @@ def _principal(draft: Draft, listed: Mapping[str, dict[Address, str]], reading: 
         draft.authors.only,
         draft.networks,
         plan_from,
+        names_of_groups(terms.groups),
     )

@@ -72,7 +72,8 @@ class Principal:
     `author_domains` may stand in From: instead of the others when `only_authors`, else beside them.
     `terms_url` is where terms can be accepted.
     `fingerprints` are all of a certificate's, the one in `name` first. `networks` (CIDR) are where a login
-    may come from, everywhere when there are none. `plan_from` says in words why it has its `plan`.
+    may come from, everywhere when there are none. `plan_from` says in words why it has its `plan`. `groups`
+    are those it is in, as far as they were asked for, in the form of `plans.names_of_group`.
     """
 
     kind: Kind
@@ -91,6 +92,7 @@ class Principal:
     only_authors: bool = False
     networks: tuple[str, ...] = ()
     plan_from: str = "its entry"
+    groups: frozenset[str] = frozenset()
 
     @property
     def subject(self) -> str:

@@ -95,9 +95,11 @@ class LdapDirectory:
         log: Any,
         checker: Checker | None = None,
         owning: bool = True,
+        groups: bool = False,
     ) -> None:
-        """Without `owning` nobody may ask what a principal owns, and look-ups cost less."""
-        self._searches = Searches(settings, reading, owning=owning)
+        """Without `owning` nobody may ask what a principal owns, and look-ups cost less; with `groups` every
+        principal knows its own."""
+        self._searches = Searches(settings, reading, owning=owning, groups=groups)
         self._reactor = reactor
         self._lookups = Lookups(settings, self._searches, times, reactor=reactor, log=log)
         self._people = CachedDirectory(self._lookups, times, reactor=reactor, log=log)

@@ -15,6 +15,7 @@ from directory.address import Malformed
 from directory.drafts import Reading
 from directory.identity import Address, BadLogin, Principal, Reason, normal_login
 from directory.ownership import Extent, Grants, Listing, expand
+from directory.plans import names_of_groups
 from directory.roll import parse_network
 from directory.shape import Shape
 from directory.troubles import Puzzling
@@ -136,6 +137,7 @@ def person(
         reading.terms_url,
         plan_from=plan_from,
         networks=_networks(entry, shape, pile.notes),
+        groups=names_of_groups(groups),
         dn=entry.dn,
         stopped=stopped,
         puzzle=puzzle,
@@ -144,8 +146,7 @@ def person(
 
 
 def _networks(entry: Entry, shape: Shape, notes: list[str]) -> tuple[str, ...]:
-    """Where the login may come from. Raises Puzzling when not one of the values says so: that is not
-    everywhere."""
+    """Where the login may come from. Raises Puzzling when no value says so: that is not everywhere."""
     found, texts = [], entry.texts(shape.names("networks"))
     for text in texts:
         try:

@@ -32,6 +32,11 @@ def names_of_group(text: str) -> tuple[str, ...]:
     return (name, value) if equals and value else (name,)
 
 
+def names_of_groups(texts: Iterable[str]) -> frozenset[str]:
+    """All that these groups go by."""
+    return frozenset(name for text in texts for name in names_of_group(text))
+
+
 @dataclass(frozen=True, slots=True)
 class PlanSettings:
     """Section `directory.plans`: the plan of a principal whose entry names none."""
@@ -57,7 +62,7 @@ class PlanSettings:
         names none; `domain` is the primary one."""
         if named:
             return named, "its entry"
-        mine = {name for group in groups for name in names_of_group(group)} if self.groups else ()
+        mine = names_of_groups(groups) if self.groups else ()
         for group, plan in self.groups.items():
             if group in mine:
                 return plan, f"directory.plans.groups: {group}"

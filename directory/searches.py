@@ -49,14 +49,18 @@ class Searching(Protocol):
 
 class Searches:
     """The searches of one section of settings. Without `owning` nobody asks what a person owns: what does not
-    tell who it is and which plan it has is not searched for."""
+    tell who it is and which plan it has is not searched for. With `groups` they are known of everybody."""
 
-    def __init__(self, settings: LdapSettings, reading: Reading, *, owning: bool = True) -> None:
+    def __init__(
+        self, settings: LdapSettings, reading: Reading, *, owning: bool = True, groups: bool = False
+    ) -> None:
         self.settings = settings
         self._owning = owning
         # memberOf can be longer than all the rest of an entry: only those pay for it who need it.
         shape = settings.shape
-        needs_groups = bool(reading.plans.groups) or "{groups}" in shape.filters.get("groups", "")
+        by_group = groups or bool(reading.plans.groups)
+        self._sees_groups = owning or by_group
+        needs_groups = by_group or "{groups}" in shape.filters.get("groups", "")
         self.shape: Shape = shape if needs_groups else shape.without("groups")
         self._wanted = self.shape.of_people(() if owning else ("aliases", "domains", "null_sender", "terms"))
         self.reading = reading
@@ -112,7 +116,7 @@ class Searches:
             return session.search(where, fill_filter(template, places), wanted) if template else ()
 
         return Around(
-            look("groups", base) if self._owning or self.reading.plans.groups else (),
+            look("groups", base) if self._sees_groups else (),
             look("delegates", self.settings.base) if self._owning else (),
             self._may_submit(session, entry.dn, login),
         )

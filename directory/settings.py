@@ -136,19 +136,23 @@ def find_principal(settings: DirectorySettings, subject: str) -> Principal | Non
     return next((p for p in read_directory(settings).principals if p.subject == subject), None)
 
 
-def open_directory(settings: DirectorySettings, *, reactor: Any, log: Any, owning: bool = True) -> Directory:
+def open_directory(
+    settings: DirectorySettings, *, reactor: Any, log: Any, owning: bool = True, groups: bool = False
+) -> Directory:
     """The directory that `settings` name, not started yet; never raises for an unreadable file.
 
-    Without `owning` nobody may ask it what a principal owns.
+    Without `owning` nobody may ask it what a principal owns; with `groups` every principal knows its own.
     """
     if settings.kind == "ldap":
         from directory.ldap_directory import LdapDirectory  # ldap3 is loaded by those who use it
 
         ldap, reading, cache = settings.ldap, settings.reading, settings.cache
-        return LdapDirectory(ldap, reading, cache, reactor=reactor, log=log, owning=owning)
+        return LdapDirectory(ldap, reading, cache, reactor=reactor, log=log, owning=owning, groups=groups)
     return FileDirectory(settings.file.path, settings.reading, reactor=reactor, log=log)
 
 
-def open_logins(settings: DirectorySettings, *, reactor: Any, log: Any) -> Directory:
-    """The directory for one that only asks who a login is and whether its password is right."""
-    return open_directory(settings, reactor=reactor, log=log, owning=False)
+def open_logins(settings: tuple[DirectorySettings, bool], *, reactor: Any, log: Any) -> Directory:
+    """The directory for one that only asks who a login is and whether its password is right; `settings` with
+    whether it asks for groups too."""
+    directory, groups = settings
+    return open_directory(directory, reactor=reactor, log=log, owning=False, groups=groups)

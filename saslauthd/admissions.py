@@ -19,15 +19,18 @@ Networks = tuple[IPv4Network | IPv6Network, ...]
 
 @dataclass(frozen=True, slots=True)
 class Admissions:
-    """`networks` by plan; `only_logins` and `only_plans` must use an app password."""
+    """`networks` by plan; `only_logins`, `only_plans`, members of `only_groups` must use an app password."""
 
     networks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     only_logins: frozenset[str] = frozenset()
     only_plans: frozenset[str] = frozenset()
+    only_groups: frozenset[str] = frozenset()
 
     def needs_app_password(self, name: str, principal: Principal | None) -> bool:
         """Whether the directory's password is not accepted for this login."""
-        return name in self.only_logins or (principal is not None and principal.plan in self.only_plans)
+        if name in self.only_logins or principal is None:
+            return name in self.only_logins
+        return principal.plan in self.only_plans or not principal.groups.isdisjoint(self.only_groups)
 
     def may_come_from(self, principal: Principal | None, rip: bytes) -> bool:
         """Whether the login may come from this client address: its own networks count before its plan's, and

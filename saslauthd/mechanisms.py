@@ -110,6 +110,25 @@ def parse_login(name: bytes) -> str | Refused:
         return Refused("bad_login", text if text.isprintable() and len(name) <= LOGIN_MAX else "")
 
 
+@dataclass(frozen=True, slots=True)
+class Realm:
+    """What becomes of the domain in a login: `strip` are taken off, and `add` is added where there is none.
+
+    Both in lower case, as a login is. One login has one name, whichever of its spellings was typed.
+    """
+
+    strip: frozenset[str] = frozenset()
+    add: str = ""
+
+    def apply(self, login: str) -> str | Refused:
+        """The login as it is looked up; refused when nothing, or too much, would be left of it."""
+        local, at, domain = login.rpartition("@")
+        name = local if at and domain in self.strip else login
+        if self.add and "@" not in name:
+            name = f"{name}@{self.add}"
+        return login if name == login else parse_login(name.encode())
+
+
 def _names(authzid: bytes, login: str) -> bool:
     return parse_login(authzid) == login
 

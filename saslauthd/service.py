@@ -66,11 +66,11 @@ class AuthService:
         self._grace: Any = None
         self._waiting: list[Deferred[None]] = []
         self._factories: list[AuthFactory] = []
-        self._directory = open_directory(settings.directory, reactor=reactor, log=log)
+        self._directory = open_directory(settings.logins, reactor=reactor, log=log)
         self._ledger = open_ledger(settings.ledger, reactor=reactor, log=log)
         self._directories = Exchange(
             "directory",
-            settings.directory,
+            settings.logins,
             self._directory,
             open=open_directory,
             take=self._take_directory,
@@ -126,7 +126,7 @@ class AuthService:
         """
         settings = self._load()
         old, self._settings = self._settings, settings
-        self._directories.want(settings.directory)
+        self._directories.want(settings.logins)
         self._ledgers.want(settings.ledger)
         self._apply(settings)
         restart = [name for name in ("listen", "log") if getattr(settings, name) != getattr(old, name)]

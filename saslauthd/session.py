@@ -6,12 +6,12 @@ time (`now` is an argument, in seconds that never go back), nor how credentials 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from directory.identity import Credentials, Verified
 from saslauthd import wire
 from saslauthd.answers import Answer, Ask, Drop, Event, Request, Send, accept, put_off, refuse
-from saslauthd.mechanisms import MECHANISMS, Challenge, Refused, Step, decode_base64, encode_base64
+from saslauthd.mechanisms import MECHANISMS, Challenge, Realm, Refused, Step, decode_base64, encode_base64
 
 OUTSTANDING_MAX = 32  # per connection; the directory has a bound of its own over all of them
 HALF_OPEN_MAX = 150.0  # seconds between two steps of an exchange, as Dovecot has it
@@ -23,10 +23,12 @@ class HangUp(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What the settings say: the mechanisms by their names in capitals, and whether TLS must be on."""
+    """What the settings say: the mechanisms by their names in capitals, whether TLS must be on, and what
+    becomes of the domain in a login."""
 
     mechanisms: tuple[str, ...] = ("PLAIN", "LOGIN")
     require_tls: bool = True
+    realm: Realm = field(default_factory=Realm)
 
 
 class Session:
@@ -156,9 +158,12 @@ class Session:
                 request.waits_since = now
                 return Send(wire.encode_cont(request.id, encode_base64(data)))
             case Credentials():
+                login = self.rules.realm.apply(step.login)
+                if isinstance(login, Refused):
+                    return self._refuse(request, login)
                 request.is_asked = True
                 request.exchange = None
-                return Ask(request, step)
+                return Ask(request, step if login == step.login else Credentials(login, step.password))
             case Refused():
                 return self._refuse(request, step)
 

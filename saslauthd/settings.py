@@ -10,12 +10,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from directory.address import parse_domain
 from directory.identity import normal_login
+from directory.plans import normal_group
 from directory.roll import parse_network
 from directory.settings import DirectorySettings
 from ledger.settings import LedgerSettings
 from saslauthd import guard
 from saslauthd.admissions import Admissions
+from saslauthd.mechanisms import Realm
 from saslauthd.session import Rules
 from sidecar.listen import Listen
 from sidecar.log import LogSettings
@@ -131,6 +134,32 @@ class AppPasswordOnly:
 
     logins: tuple[str, ...] = field(default=(), metadata={"parse": normal_login, "help": "logins"})
     plans: tuple[str, ...] = field(default=(), metadata={"help": "plans, all of whose logins must"})
+    groups: tuple[str, ...] = field(
+        default=(),
+        metadata={
+            "parse": normal_group,
+            "help": "groups of the directory (a name, or the whole DN in LDAP), all of whose members must",
+        },
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class RealmSettings:
+    """The section `auth.realm`: what a login that was typed becomes before anything else looks at it."""
+
+    strip: tuple[str, ...] = field(
+        default=(),
+        metadata={"parse": parse_domain, "help": "domains that are taken off, alice@example.org being alice"},
+    )
+    add: str = field(
+        default="",
+        metadata={"parse": parse_domain, "help": "the domain that is added to a login without one"},
+    )
+
+    @property
+    def realm(self) -> Realm:
+        """The rule."""
+        return Realm(frozenset(self.strip), self.add)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +173,7 @@ class AuthSettings:
         default=True, metadata={"help": "refuse who is not on TLS, before the directory is asked"}
     )
 
+    realm: RealmSettings = field(default_factory=RealmSettings)
     guard: GuardSettings = field(default_factory=GuardSettings)
     cache: AuthCacheSettings = field(default_factory=AuthCacheSettings)
     networks: dict[str, tuple[str, ...]] = field(
@@ -159,7 +189,8 @@ class AuthSettings:
     def admissions(self) -> Admissions:
         """Who may come in with what and from where."""
         only = self.app_password_only
-        return Admissions(self.networks, frozenset(only.logins), frozenset(only.plans))
+        plans, groups = frozenset(only.plans), frozenset(only.groups)
+        return Admissions(self.networks, frozenset(only.logins), plans, groups)
 
     def __post_init__(self) -> None:
         if not self.mechanisms:
@@ -185,9 +216,15 @@ class Settings:
     log: LogSettings = field(default_factory=LogSettings)
 
     @property
+    def logins(self) -> tuple[DirectorySettings, bool]:
+        """What the directory is opened by: its section, and whether groups are asked for."""
+        return self.directory, bool(self.auth.app_password_only.groups)
+
+    @property
     def rules(self) -> Rules:
         """What the judgement of a connection needs of all this."""
-        return Rules(tuple(name.upper() for name in self.auth.mechanisms), self.auth.require_tls)
+        auth = self.auth
+        return Rules(tuple(name.upper() for name in auth.mechanisms), auth.require_tls, auth.realm.realm)
 
 
 def load_settings(path: str | Path) -> Settings:

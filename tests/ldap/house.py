@@ -48,12 +48,13 @@ READING = Reading(terms_url="https://example.org/terms")
 
 
 @contextmanager
-def directory(settings, *, reading=READING, times=None, checker=None, owning=True):
+def directory(settings, *, reading=READING, times=None, checker=None, owning=True, groups=False):
     """A started LdapDirectory with its `log`."""
     log = Lines()
     check = checker(settings, log) if checker else None
     times = times or CacheSettings()
-    made = LdapDirectory(settings, reading, times, reactor=reactor, log=log, checker=check, owning=owning)
+    asked = {"owning": owning, "groups": groups}
+    made = LdapDirectory(settings, reading, times, reactor=reactor, log=log, checker=check, **asked)
     made.log = log
     made.start()
     try:

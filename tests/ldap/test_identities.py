@@ -57,6 +57,16 @@ async def test_a_password_costs_one_search_where_nobody_asks_what_the_login_owns
         assert len(server.searches) == searches
 
 
+@pytest_twisted.ensureDeferred
+async def test_groups_are_known_to_those_who_ask_for_them(slapd, authority):
+    settings = settings_for(slapd.tls_url, authority=authority)
+    with directory(settings, owning=False) as plain, directory(settings, owning=False, groups=True) as made:
+        assert (await look_up(plain, "alice")).groups == frozenset()
+        found = (await look_up(made, "alice")).groups
+        assert {"submitters", "sales", SUBMITTERS.lower()} <= found
+        assert not (await look_up(made, "erin")).groups
+
+
 SHAPE = merge(preset("openldap"), {}, {"networks": ("description",)})
 
 

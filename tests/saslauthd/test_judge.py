@@ -287,14 +287,17 @@ async def test_one_that_has_ended_is_refused(house):
 
 
 @scene
-async def test_a_login_or_a_plan_can_be_told_to_take_nothing_else(house):
+async def test_a_login_a_plan_or_a_group_can_be_told_to_take_nothing_else(house):
     text = await house.give()
-    for only in {"logins": ("alice",)}, {"plans": ("default",)}:
+    house.people["alice"] = Principal("login", "alice", groups=frozenset({"staff"}))
+    for only in {"logins": ("alice",)}, {"plans": ("default",)}, {"groups": ("other", "staff")}:
         settings(house.set_up, app_password_only=AppPasswordOnly(**only))
         assert await house.ask() == NO
         assert house.asked == 0
         assert await house.ask(password=text) == OK
-    assert house.set_up.log.count("reason=app_password_only") == 2
+    assert house.set_up.log.count("reason=app_password_only") == 3
+    settings(house.set_up, app_password_only=AppPasswordOnly(groups=("other",)))
+    assert await house.ask() == OK
 
 
 @scene

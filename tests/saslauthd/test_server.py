@@ -186,6 +186,20 @@ async def test_five_hundred_connections_are_greeted_and_answered_and_none_is_dro
 
 
 @pytest_twisted.ensureDeferred
+async def test_clients_that_share_a_process_id_are_strangers_to_each_other():
+    async with stage(reactor) as set_up:
+        one, other = await set_up.greeted(), await set_up.greeted()  # both say CPID 1
+        one.send(plain(1, "stuck"))
+        other.send(plain(1))
+        assert await other.line() == OK
+        one.send(b"CANCEL\t1\n")
+        await until(lambda: set_up.directory.cancelled == ["stuck"])
+        one.send(plain(1))
+        assert await one.line() == OK
+        assert not (one.is_closed or other.is_closed)
+
+
+@pytest_twisted.ensureDeferred
 async def test_one_outcome_is_one_line_with_its_fields():
     async with stage(reactor) as set_up:
         client = await set_up.greeted()

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from directory.identity import Verified
 from saslauthd.answers import Answer, Ask, Drop, Event, Request, Send
-from saslauthd.mechanisms import Refused
+from saslauthd.mechanisms import Realm, Refused
 from saslauthd.session import HALF_OPEN_MAX, OUTSTANDING_MAX, HangUp, Rules, Session
 from saslauthd.wire import Broken, Reader
 
@@ -90,6 +90,43 @@ def test_the_right_password_is_answered_with_the_directorys_login() -> None:
     assert answer is not None
     assert (answer.line, answer.result, answer.login) == (b"OK\t1\tuser=alice\n", "ok", "alice")
     assert talk.session.asked == 0
+
+
+@pytest.mark.parametrize(
+    ("strip", "add", "typed", "asked"),
+    [
+        ((), "", "Alice@Example.ORG", "alice@example.org"),
+        (("example.org",), "", "Alice@Example.ORG", "alice"),
+        (("example.org",), "", "alice", "alice"),
+        (("example.org",), "", "alice@example.com", "alice@example.com"),
+        (("example.org",), "", "alice@sub.example.org", "alice@sub.example.org"),
+        (("example.org",), "", "a@b@example.org", "a@b"),
+        (("example.org",), "", "@example.org", None),
+        ((), "example.org", "Alice", "alice@example.org"),
+        ((), "example.org", "alice@example.com", "alice@example.com"),
+        ((), "example.org", "a" * 250, None),
+        (("example.net",), "example.org", "alice@example.net", "alice@example.org"),
+        (("example.net",), "example.org", "alice", "alice@example.org"),
+    ],
+)
+@pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN"])
+def test_a_login_has_one_name_whichever_spelling_was_typed(
+    strip: tuple[str, ...], add: str, typed: str, asked: str | None, mechanism: str
+) -> None:
+    talk = Talk(rules=Rules(realm=Realm(frozenset(strip), add)))
+    secret = base64.b64encode(b"pass").decode()
+    if mechanism == "PLAIN":
+        resp = base64.b64encode(b"\0" + typed.encode() + b"\0pass").decode()
+        (event,) = talk.auth(resp=f"resp={resp}")
+    else:
+        talk.auth(mechanism="LOGIN", resp=f"resp={base64.b64encode(typed.encode()).decode()}")
+        (event,) = talk.say(f"CONT\t1\t{secret}")
+    if asked is None:
+        assert isinstance(event, Answer)
+        assert event.reason == "bad_login"
+    else:
+        assert isinstance(event, Ask)
+        assert (event.credentials.login, event.credentials.password) == (asked, b"pass")
 
 
 def test_the_answer_to_a_refusal_is_the_same_whatever_the_reason() -> None:

@@ -26,6 +26,12 @@ def test_the_sections_of_others_are_left_unread(tmp_path):
     assert not settings.rules.require_tls
 
 
+def test_a_realm_is_a_domain_in_normal_form(tmp_path):
+    text = "auth: {realm: {strip: [Example.NET, example.com], add: Example.ORG}}\n"
+    realm = loaded(tmp_path, text).rules.realm
+    assert (realm.strip, realm.add) == ({"example.net", "example.com"}, "example.org")
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [

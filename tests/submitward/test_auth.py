@@ -17,6 +17,7 @@ import pytest
 from directory.passwords import hash_password
 from tests.submitward.command import submitward
 
+PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = """\
 version: 1
@@ -124,6 +125,64 @@ def server(*said):
         yield f"{home}/auth"
         thread.join(20)
         assert not thread.is_alive()
+
+
+DOVECOT_CONF = """\
+base_dir = {home}/run
+state_dir = {home}/run
+log_path = {home}/log
+protocols =
+ssl = no
+disable_plaintext_auth = {secured}
+auth_mechanisms = plain login
+service auth {{
+  unix_listener auth-client {{
+    mode = 0666
+  }}
+}}
+passdb {{
+  driver = passwd-file
+  args = scheme=PLAIN {home}/users
+}}
+userdb {{
+  driver = static
+  args = uid=65534 gid=65534 home=/nonexistent
+}}
+"""
+
+
+@pytest.fixture
+def dovecot():
+    """A real Dovecot's auth process; gives its socket."""
+    home = Path(tempfile.mkdtemp(prefix="sw", dir="/var/tmp"))
+    home.chmod(0o755)
+    (home / "users").write_text("alice:{PLAIN}pass\n")
+    (home / "users").chmod(0o644)
+    (home / "dovecot.conf").write_text(DOVECOT_CONF.format(home=home, secured="yes"))
+    process = subprocess.Popen(["dovecot", "-F", "-c", str(home / "dovecot.conf")], env={"PATH": PATH})
+    end = time.monotonic() + 20
+    while not (home / "run" / "auth-client").exists():
+        assert process.poll() is None and time.monotonic() < end
+        time.sleep(0.05)
+    try:
+        yield home / "run" / "auth-client"
+    finally:
+        process.terminate()
+        process.wait(20)
+        shutil.rmtree(home)
+
+
+def test_a_real_dovecot_is_asked_just_the_same(dovecot, tmp_path):
+    def ask(password, *words):
+        command = ("auth", "ask", "--socket", str(dovecot), *words, "alice")
+        return submitward(tmp_path / "none.yaml", *command, stdin=password)
+
+    for mechanism in "plain", "login":
+        done = ask("pass\n", "--mechanism", mechanism)
+        assert (done.returncode, done.stdout[:16]) == (0, "OK 1 user=alice "), done
+        done = ask("wrong\n", "--mechanism", mechanism, "--json")
+        told = json.loads(done.stdout)
+        assert (done.returncode, told["answer"], told["mechanisms"]) == (1, "FAIL", ["PLAIN", "LOGIN"])
 
 
 DOVECOT = b"VERSION\t1\t2\nMECH\tPLAIN\tplaintext\nSPID\t7\nCUID\t1\nCOOKIE\t00\nDONE\n"
