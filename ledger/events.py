@@ -53,14 +53,10 @@ class Event:
     serial: int = 0
 
 
-def trip_id(subject: str, limit: Limit, now: float) -> str:
-    """Eight signs that a sender can read out: the incident of every refusal by this limit in this window."""
-    return _id("trip", subject, limit, now)
-
-
 def trip(standing: Standing, now: float) -> Event:
-    """That `standing` refuses."""
-    return _event(trip_id(standing.subject, standing.limit, now), "trip", standing, "")
+    """That `standing` refuses. Its id is the incident of every refusal by this limit in this window: eight
+    signs that a sender can read out."""
+    return _event(_id("trip", standing.subject, standing.limit, now), "trip", standing, "")
 
 
 def warning(standing: Standing, now: float) -> Event:

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from directory import address
 from ledger.charges import Admitted, Amounts, Refused, Submission, last_to_reopen
-from ledger.events import Event, near, trip, trip_id, warning
+from ledger.events import Event, near, trip, warning
 from ledger.limits import PER_MESSAGE, Limit, Standing, format_limit
 from policyd import replies
 from policyd.case import Case
@@ -65,10 +65,10 @@ def limits(case: Case) -> Finding | None:
 def _used_up(case: Case, standing: Standing, wanted: int, reopens: float) -> Finding:
     """The refusal by a limit. Its incident is that of the window: the same for every refusal in it."""
     now = case.facts.now
-    incident = trip_id(standing.subject, standing.limit, now)
-    action = replies.used_up(_payer(case, standing), standing, wanted, reopens, now, incident)
+    event = trip(standing, now)
+    action = replies.used_up(_payer(case, standing), standing, wanted, reopens, now, event.id)
     found = case.found("limits", action, "used up", *_spent(standing, reopens))
-    return found._replace(incident=incident, event=trip(standing, now))
+    return found._replace(incident=event.id, event=event)
 
 
 def _holds(case: Case, standing: Standing) -> bool:

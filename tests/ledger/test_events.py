@@ -8,7 +8,7 @@ import pytest
 import pytest_twisted
 
 from ledger import events
-from ledger.events import Event, near, read_event, trip, trip_id, warning, write_event
+from ledger.events import Event, near, read_event, trip, warning, write_event
 from ledger.limits import Standing, parse_limit
 from tests.ledger.stores import START, STORES, TestClock
 from tests.ledger.test_contract import block
@@ -99,25 +99,19 @@ async def test_a_block_that_sets_itself_is_set_once_and_not_again_after_it_was_l
 # ---- their names
 
 
-def standing(used, limit=HOUR):
-    return Standing("login:alice", limit, used)
+def standing(used, limit=HOUR, subject="login:alice"):
+    return Standing(subject, limit, used)
 
 
 def test_an_id_is_the_same_on_every_host_within_a_window_and_another_in_the_next():
-    one = trip_id("login:alice", HOUR, FULL_HOUR)
-    assert one == trip_id("login:alice", HOUR, FULL_HOUR + 3599.9) == trip(standing(100), FULL_HOUR).id
+    one = trip(standing(100), FULL_HOUR).id
+    assert one == trip(standing(60), FULL_HOUR + 3599.9).id
     assert len(one) == 8
-    others = {
-        trip_id("login:alice", HOUR, FULL_HOUR + 3600),
-        trip_id("login:bob", HOUR, FULL_HOUR),
-        trip_id("login:alice", parse_limit("200 recipients per hour"), FULL_HOUR),
-        trip_id("login:alice", parse_limit("100 messages per hour"), FULL_HOUR),
-        trip_id("login:alice", parse_limit("100 recipients per day"), FULL_HOUR),
-        warning(standing(80), FULL_HOUR).id,
-        warning(standing(90), FULL_HOUR).id,
-        one,
-    }
-    assert len(others) == 8
+    others = ["200 recipients per hour", "100 messages per hour", "100 recipients per day"]
+    ids = {trip(standing(100, parse_limit(limit)), FULL_HOUR).id for limit in others}
+    ids |= {trip(standing(100), FULL_HOUR + 3600).id, trip(standing(100, subject="login:bob"), FULL_HOUR).id}
+    ids |= {warning(standing(80), FULL_HOUR).id, warning(standing(90), FULL_HOUR).id, one}
+    assert len(ids) == 8
 
 
 NEAR = [(79, 0), (80, 80), (89, 80), (90, 90), (100, 90), (250, 90)]
