@@ -192,9 +192,9 @@ class CachedDirectory:
     def _set_stale(self, stale: bool) -> None:
         if self._log is not None and stale != self._stale:
             if stale:
-                self._log.warning("directory_stale", longest=f"{self._settings.stale:g} s")
+                self._log.warning("directory_stale", what="logins", longest=f"{self._settings.stale:g} s")
             else:
-                self._log.notice("directory_fresh")
+                self._log.notice("directory_fresh", what="logins")
         self._stale = stale
 
     def _keep(self, question: Question, principal: Principal | None) -> None:

@@ -23,6 +23,7 @@ from directory.identity import (
     BadLogin,
     Credentials,
     Denied,
+    Directory,
     Principal,
     Question,
     Unavailable,
@@ -35,8 +36,7 @@ from sidecar.problems import Problem, SettingsError
 
 POLL = 0.5  # seconds between two looks at the file
 LARGE = 64_000  # octets over which a file is read in a thread: about 25 ms of work
-LARGE_AT_START = 8 * LARGE
-LARGEST = 1 << 28  # octets; a million logins fit
+LARGE_AT_START, LARGEST = 8 * LARGE, 1 << 28  # a million logins fit
 WORKERS = 2  # threads that judge passwords, per process
 SHOWN = 20  # mistakes of one broken file that are logged
 WAITING_MAX = 64  # passwords that wait or are being judged; over it the answer is Unavailable
@@ -71,7 +71,7 @@ def _signature(status: os.stat_result) -> Signature:
     return (status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino, status.st_dev)
 
 
-class FileDirectory:
+class FileDirectory(Directory):
     """A directory.identity.Directory whose entries stand in one YAML file."""
 
     def __init__(self, path: Path, reading: Reading, *, reactor: Any, log: Any) -> None:

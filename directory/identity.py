@@ -154,6 +154,10 @@ class Directory(Protocol):
     def principals(self) -> Awaitable[tuple[Principal, ...]]:
         """Every listed principal, for `submitward export postfix`; fails with Unavailable."""
 
+    def flush(self, login: str = "") -> int:
+        """Forget what is remembered of a login, or of everybody; returns how many answers that were."""
+        return 0
+
     def start(self) -> None:
         """Begin to follow changes. Called once, with the reactor running or about to."""
 

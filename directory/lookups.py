@@ -48,6 +48,7 @@ class Lookups:
         )
         self._background: Background | None = None
         self._good_until = 0.0
+        self._is_stale = False
         self._reading: list[Deferred[Background]] = []
         self._told: tuple[str, ...] = ()
         self._call: Any = None
@@ -69,8 +70,14 @@ class Lookups:
         self._sessions.stop()
 
     def state(self) -> str:
-        """``ok`` or ``unavailable``."""
+        """``ok``, ``stale`` (old hosts bridge an outage) or ``unavailable``."""
+        if self._is_stale:
+            return "stale"
         return "unavailable" if self._sessions.is_down else "ok"
+
+    def flush(self, login: str = "") -> int:
+        """Nothing: it is the cache that remembers people."""
+        return 0
 
     def verify(self, credentials: Credentials) -> Awaitable[Verified | Denied]:
         """Not here: see LdapDirectory."""
@@ -125,6 +132,7 @@ class Lookups:
     def _keep(self, background: Background) -> Background:
         self._background = background
         self._good_until = self._reactor.seconds() + self._times.ttl
+        self._set_stale(False)
         if background.notes != self._told:
             self._told = background.notes
             for note in background.notes:
@@ -136,7 +144,15 @@ class Lookups:
             self._log.error("directory_puzzle", problem=failure.getErrorMessage())
         if self._background is None or self._reactor.seconds() > self._good_until + self._times.stale:
             raise _unavailable(failure)
+        self._set_stale(self._reactor.seconds() >= self._good_until)
         return self._background
+
+    def _set_stale(self, stale: bool) -> None:
+        if stale and not self._is_stale:
+            self._log.warning("directory_stale", what="hosts", longest=f"{self._times.stale:g} s")
+        elif self._is_stale and not stale:
+            self._log.notice("directory_fresh", what="hosts")
+        self._is_stale = stale
 
     def _tell(self, result: Background | Failure) -> None:
         waiting, self._reading = self._reading, []

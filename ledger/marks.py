@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+#: Under this key stand the logins that the operator has flushed, as "login id".
+FLUSHES = "flushes"
 #: A key, and the name of one mark under it.
 Pair = tuple[str, str]
 

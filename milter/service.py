@@ -12,9 +12,11 @@ from typing import Any
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.interfaces import IProtocolFactory
 
+from directory.gauges import tell_state
 from directory.identity import Directory
 from directory.settings import open_directory
 from ledger.charges import Ledger
+from ledger.flushes import Flushes
 from ledger.settings import open_ledger
 from milter import wire
 from milter.author import parse_mailbox
@@ -78,6 +80,9 @@ class MilterService:
             reactor=reactor,
             log=log,
         )
+        self._flushes = Flushes(self._forget, log)
+        self._flushes.follow(ledger)
+        tell_state(metrics, lambda: self.judge.directory)
         metrics.gauge("milter_refunds_waiting", "Refunds that the ledger has not taken yet.", self._waiting)
 
     def _ledger_in_use(self) -> Ledger:
@@ -144,7 +149,11 @@ class MilterService:
     def _take_directory(self, directory: Directory) -> None:
         self.judge.directory = directory
 
+    def _forget(self, login: str) -> None:
+        self.judge.directory.flush(login)
+
     def _take_ledger(self, ledger: Ledger) -> None:
+        self._flushes.follow(ledger)
         self.judge.ledger = ledger
 
     def _say_settings(self) -> None:

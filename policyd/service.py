@@ -12,10 +12,12 @@ from typing import Any
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.interfaces import IProtocolFactory
 
+from directory.gauges import tell_state
 from directory.identity import Directory
 from directory.settings import open_directory
 from ledger.charges import Ledger
 from ledger.clock import uptime
+from ledger.flushes import Flushes
 from ledger.settings import open_ledger
 from policyd.alarms import Alarms
 from policyd.facts import Facts
@@ -80,6 +82,9 @@ class PolicyService:
             reactor=reactor,
             log=log,
         )
+        self._flushes = Flushes(self._forget, log)
+        self._flushes.follow(ledger)
+        tell_state(metrics, lambda: self._judge.directory)
         metrics.gauge(
             "policy_settlements_waiting",
             "Settlements and releases that the ledger must still take.",
@@ -136,7 +141,11 @@ class PolicyService:
     def _take_directory(self, directory: Directory) -> None:
         self._judge.directory = directory
 
+    def _forget(self, login: str) -> None:
+        self._judge.directory.flush(login)
+
     def _take_ledger(self, ledger: Ledger) -> None:
+        self._flushes.follow(ledger)
         self._judge.ledger = ledger
 
     def _say_settings(self, event: str) -> None:

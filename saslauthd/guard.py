@@ -16,9 +16,8 @@ from ipaddress import ip_network
 from typing import NamedTuple
 
 from directory.roll import parse_client
-from ledger.marks import Mark, Pair, Seen
+from ledger.marks import FLUSHES, Mark, Pair, Seen
 
-FLUSHES = "flushes"  # the key of the logins that the operator has flushed: "login number"
 FLUSH_KEPT = 300.0  # seconds
 FLIGHT = 10.0  # seconds after which a password that was sent has surely been judged; AUTH waits 7
 LONGEST = 6.0  # seconds until a refusal: the verdict is due within 7, and Postfix waits 10

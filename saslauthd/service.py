@@ -13,15 +13,16 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList, ensureDeferred
 
+from directory.gauges import tell_state
 from directory.identity import Credentials, Directory, Verified
 from directory.settings import open_logins
 from ledger.blocks import Block, Calendar
 from ledger.charges import Ledger
 from ledger.clock import uptime
+from ledger.flushes import Flushes
 from ledger.settings import open_ledger
 from saslauthd.answers import Request
 from saslauthd.app_passwords import AppPasswords
-from saslauthd.flushes import Flushes
 from saslauthd.judge import Judge
 from saslauthd.mechanisms import MECHANISMS, Refused
 from saslauthd.recollection import Recollection
@@ -96,7 +97,8 @@ class AuthService:
             reactor=reactor,
             clock=clock,
         )
-        self._flushes = Flushes(self._ledger, self._judge.recollection, self._sentry, log)
+        self._flushes = Flushes(self._forget, log)
+        tell_state(metrics, lambda: self._directory)
         self._apply(settings)
         metrics.gauge(
             "auth_requests",
@@ -171,9 +173,14 @@ class AuthService:
             if ledger is self._ledger:
                 self._judge.blocks = self._calendar.read(blocks)
                 self._release()
-                self._flushes.look()
 
         ledger.watch(changed)
+        self._flushes.follow(ledger)
+
+    def _forget(self, login: str) -> None:
+        self._judge.recollection.flush(login)
+        self._sentry.forget()
+        self._directory.flush(login)
 
     def _release(self) -> None:
         """The blocks are known, or have taken too long: nobody waits for them any more."""
@@ -190,7 +197,7 @@ class AuthService:
 
     def _take_ledger(self, ledger: Ledger) -> None:
         """The blocks that are known hold until the new ledger has told its own."""
-        self._ledger = self._sentry.ledger = self._flushes.ledger = ledger
+        self._ledger = self._sentry.ledger = ledger
         self._judge.app_passwords = AppPasswords(ledger, self._clock)
         self._follow(ledger)
 

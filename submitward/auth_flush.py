@@ -1,4 +1,4 @@
-"""`submitward auth flush`: have every saslauthd forget what it remembers of a login's credentials.
+"""`submitward auth flush`: have every sidecar forget what it remembers of a login.
 
 Knows what may be forgotten. Must not know how it is remembered.
 """
@@ -32,7 +32,7 @@ def flush(options: argparse.Namespace, login: str) -> int:
             book.announce(guard.flush(login, secrets.token_hex(4)), dropped)
             why = "failures too" if options.failures else ""
             book.note(author(), "auth flush", f"login:{login}", why)
-        line = f"{login}: every saslauthd forgets its credentials now"
+        line = f"{login}: every sidecar forgets now what it remembers of it, and asks the directory again"
         return Answer(DONE, {"login": login, "failures": options.failures}, (line,))
 
     return answer(options, work)

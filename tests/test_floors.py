@@ -23,7 +23,7 @@ FLOORS = {
         0: "wire",
         1: "admissions answers guard mechanisms recollection session",
         2: "settings",
-        3: "app_passwords flushes judge outlet reports sentry server service sharing sleepers",
+        3: "app_passwords judge outlet reports sentry server service sharing sleepers",
         4: "__main__",
     },
     "milter": {
@@ -36,13 +36,13 @@ FLOORS = {
     "directory": {
         0: "address bindwire filters identity troubles",
         1: "breakers domains drafts ownership people plans results roll shape",
-        2: "amend bind_connection binds cache entries file hosts ldap ldap_directory ldap_settings lookups"
-        " nodes once passwords searches servers sessions settings",
+        2: "amend bind_connection binds cache entries file gauges hosts ldap ldap_directory ldap_settings"
+        " lookups nodes once passwords searches servers sessions settings",
     },
     "ledger": {
         1: "app_passwords auth_script blocks charges counters escalation event_script events grants limits"
         " marks model model_auth model_blocks model_events resp rows script tombstones",
-        2: "app_password_rows book bookfile clerk clock copies desk event_rows fallback lookout"
+        2: "app_password_rows book bookfile clerk clock copies desk event_rows fallback flushes lookout"
         " mark_rows redis register runner schema settings shared shared_auth shared_events sqlite"
         " tally transaction wire",
     },

@@ -4,6 +4,7 @@ One Postfix and three sidecars serve all tests; the settings may be changed, whi
 """
 
 import smtplib
+import socket
 import ssl
 import time
 
@@ -58,6 +59,7 @@ class Relay:
         directory["ldap"]["attributes"] |= {"terms": ["termsAccepted"]}
         directory["ldap"]["filters"] = {"delegates": "(mailDelegate={dn})"}
         directory |= {"cache": {"ttl": f"{TTL:g} s", "negative_ttl": "1 s"}}
+        settings["listen"]["metrics"] = {"policyd": f"unix:{self.lab.places.run / 'metrics'}"}
         directory |= {"terms": {"url": "https://example.org/terms", "version": "2025"}}
         for login in ("alice", "bob"):
             self.modify(login, "replace: termsAccepted", "termsAccepted: 2026-01")
@@ -102,6 +104,13 @@ class Relay:
             "pwdReset: FALSE",
         )
         self.slapd.change("ldapmodify", "\n".join([f"dn: {dn}", "changetype: modify", *lines, ""]))
+
+    def metric(self, name):
+        """A value of policyd's, as a number."""
+        with socket.socket(socket.AF_UNIX) as peer, peer.makefile() as page:
+            peer.connect(str(self.lab.places.run / "metrics"))
+            peer.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+            return next(float(line.split()[1]) for line in page if line.startswith(f"submitward_{name} "))
 
     # ---- mail clients
 

@@ -15,7 +15,7 @@ import pytest_twisted
 from twisted.internet import reactor, task
 from twisted.internet.defer import DeferredList
 
-from directory.identity import Denied, Unavailable, Verified
+from directory.identity import Denied, Network, Unavailable, Verified
 from sidecar.settings import Secret
 from tests.ldap.house import directory, look_up, settings_for, verify
 from tests.ldap.proxy import Proxy
@@ -258,6 +258,26 @@ async def test_stale_answers_bridge_an_outage_and_the_state_says_so(own_slapd, a
         own_slapd.start()
         await comes_back(made)
         await look_up(made, "alice")
+        assert made.state() == "ok"
+
+
+@pytest_twisted.ensureDeferred
+async def test_old_hosts_bridge_an_outage_and_the_state_says_so(own_slapd, authority):
+    from directory.cache import CacheSettings
+
+    printer = Network("192.0.2.10")
+    times = CacheSettings(ttl=0.2, stale=30)
+    with directory(settings_for(own_slapd.tls_url, authority=authority), times=times) as made:
+        known = await look_up(made, printer)
+        own_slapd.stop()
+        await task.deferLater(reactor, 0.3)
+        assert await look_up(made, printer) == known
+        assert made.state() == "stale"
+        told = [(*line[:2], line[2].get("what")) for line in made.log.lines]
+        assert ("warning", "directory_stale", "hosts") in told
+        own_slapd.start()
+        await comes_back(made)
+        assert await look_up(made, printer) == known
         assert made.state() == "ok"
 
 

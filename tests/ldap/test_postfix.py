@@ -5,7 +5,9 @@ import time
 import pytest
 
 from tests.lab.__main__ import STEPS
+from tests.lab.cast import Cast
 from tests.lab.certificates import fingerprint
+from tests.lab.client import FRIEND, compose, token
 from tests.lab.story import reset
 from tests.ldap.relay import TTL
 from tests.ldap.slapd import BASE, dn_of, host, ldif, person
@@ -60,6 +62,24 @@ def test_a_new_alias_a_group_and_a_delegate_count_within_the_ttl(relay):
         relay.modify(friend, "delete: mailDelegate")
         becomes(relay, client, "crew@example.org", 553)
         becomes(relay, client, f"{friend}@example.org", 553)
+
+
+def test_a_flush_has_every_sidecar_ask_for_a_login_again(relay):
+    relay.leave()  # where answers are remembered for a minute
+    cast = Cast(relay.lab)
+    with cast.login("bob") as session:
+        assert session.send("bob@example.org", [FRIEND], compose("bob@example.org", token())).code == 250
+        relay.modify("bob", "add: mailAlternateAddress", "mailAlternateAddress: bobby")
+        refused = session.send("bobby@example.org", [FRIEND], compose("bobby@example.org", token()))
+        assert refused.code == 553
+        relay.lab.submitward("auth", "flush", "bob")
+        until = time.monotonic() + LOADED
+        while True:  # policyd judges the envelope, the milter From
+            reply = session.send("bobby@example.org", [FRIEND], compose("bobby@example.org", token()))
+            if reply.code == 250:
+                return
+            assert time.monotonic() < until, reply
+            time.sleep(0.5)
 
 
 def test_who_has_not_accepted_the_terms_is_let_in_and_told_where_to_do_so(relay):
