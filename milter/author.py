@@ -113,15 +113,15 @@ _BEFORE: dict[str, Fault] = {
 def parse_mailbox(value: bytes, *, strict: bool = False) -> Mailbox:
     """The one mailbox of a field's value, folded as the MTA shows it (LF before a blank). Raises Unparsable.
 
-    `strict` refuses names that mislead as well: an @ in the name, or invisible and direction-changing
-    letters.
+    `strict` refuses names that mislead as well: another address in the name, or anything else with an @, and
+    invisible and direction-changing letters.
     """
     tokens = _tokens(_text(value))
     if not tokens:
         raise Unparsable("empty")
     kinds = [kind for kind, _ in tokens]
     mailbox = _angle(tokens, kinds.index("<")) if "<" in kinds else _bare(tokens)
-    if strict and _misleads(_comment(tokens) + mailbox.name):
+    if strict and _misleads(_comment(tokens) + mailbox.name, mailbox.address):
         raise Unparsable("misleading_name")
     return mailbox
 
@@ -217,12 +217,19 @@ def _comment(tokens: Sequence[Token]) -> str:
 _ENCODED = re.compile(r"=\?([^?*\s]+)(?:\*[^?\s]*)?\?([bBqQ])\?([^?\s]*)\?=")
 
 
-def _misleads(name: str) -> bool:
+_AROUND = " \t\"'()<>[],;:"
+
+
+def _misleads(name: str, address: str) -> bool:
     try:
         shown = _ENCODED.sub(_decoded, name)
     except (LookupError, UnicodeError, binascii.Error):
         return True
-    return "=?" in shown or "@" in shown or any(unicodedata.category(letter) in _UNSEEN for letter in shown)
+    if "=?" in shown or any(unicodedata.category(letter) in _UNSEEN for letter in shown):
+        return True
+    # Readers fold compatible letters: a full-width @ is one. The author's own address misleads nobody.
+    words = re.split(rf"[{re.escape(_AROUND)}]+", unicodedata.normalize("NFKC", shown))
+    return any("@" in word and word.casefold() != address.casefold() for word in words)
 
 
 _UNSEEN = frozenset(("Cc", "Cf", "Zl", "Zp", "Co", "Cn"))

@@ -169,9 +169,10 @@ def _normal(name: str, written: str, case: Case) -> Address:
 
 
 def _owned(name: str, written: str, case: Case) -> str:
-    rules = case.rules
-    judge = owns_author if name == "From" else owns
-    granted = judge(case.principal, _normal(name, written, case), rules.addresses)
+    rules, address = case.rules, _normal(name, written, case)
+    granted = owns_author(case.principal, address, rules.addresses)
+    if granted is None and name == "Sender":  # who sent it may be less than who wrote it
+        granted = owns(case.principal, address, rules.addresses)
     if granted is None:
         line = replies.not_owned(name, case.principal, written, rules.contact, case.incident)
         raise Stop("refuse", f"{name.lower()}_not_owned", line, written)

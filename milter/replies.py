@@ -42,7 +42,7 @@ FAULTS: dict[Fault, str] = {
     "blank_in_address": f"has a blank in its address: {_ONE}",
     "several_at": f"has an address with more than one @: {_ONE}",
     "characters": f"has an address with a misplaced dot, or characters that cannot stand there: {_ONE}",
-    "misleading_name": "has a name that looks like an address or holds invisible letters: write a plain name",
+    "misleading_name": "has a name like another address, or with invisible letters: write a plain name",
 }
 
 

@@ -38,7 +38,9 @@ class AuthorSettings:
     )
     display_name: Literal["allow", "strict"] = field(
         default="allow",
-        metadata={"help": "`strict` refuses names that hold an @ or invisible letters, also encoded ones"},
+        metadata={
+            "help": "`strict` refuses names that hold another address or invisible letters, also encoded"
+        },
     )
     long_lines: Literal["refuse", "pass"] = field(
         default="refuse",

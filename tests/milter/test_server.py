@@ -131,7 +131,7 @@ async def test_strict_names_refuse_an_address_as_a_name() -> None:
         await set_up.record()
         mta = await set_up.greeted()
         answer = await mta.send(reactor, ("From", '"ceo@example.com" <alice@example.org>'))
-        assert says(answer).startswith("550 5.6.0 the From field has a name that looks like an address")
+        assert says(answer).startswith("550 5.6.0 the From field has a name like another address")
 
 
 # -- who submits

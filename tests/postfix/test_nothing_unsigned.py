@@ -163,6 +163,7 @@ MIICXAIBAAKBgQ
 #: What is done to the private key of example.org.
 KEYS: dict[str, Callable[[Path], object]] = {
     "missing": Path.unlink,
+    "unreadable": lambda path: (os.chown(path, 0, 0), path.chmod(0)),
     "a directory": lambda path: (path.unlink(), path.mkdir()),
     "empty": lambda path: path.write_text(""),
     "cut": lambda path: path.write_bytes(path.read_bytes()[:400]),
@@ -221,3 +222,42 @@ def test_a_directory_that_is_lost_leaves_the_last_good_one_in_force(lab: Lab, bo
     with spoiled(lab.places.submitward / "directory.yaml", Path.unlink):
         bob.send_signed()
         assert bob.send(ADMIN).code == 550
+
+
+@contextmanager
+def observing(lab: Lab) -> Iterator[None]:
+    """The author check refuses nothing."""
+    settings = lab.places.settings
+    good = settings.read_text()
+
+    def reload(text: str) -> None:
+        told = lab.log("supervisor").count(f"author={mode_of(text)}")
+        settings.write_text(text)
+        lab.kill("milter", signal.SIGHUP)
+        wait_for("the milter reloads", lambda: lab.log("supervisor").count(f"author={mode_of(text)}") > told)
+
+    try:
+        reload(good.replace("mode: enforce", "mode: observe"))
+        yield
+    finally:
+        reload(good)
+
+
+def mode_of(settings: str) -> str:
+    return "observe" if "mode: observe" in settings else "enforce"
+
+
+BROKEN = (b"DKIM-Signature: v=1; nonsense", b"DKIM-Signature:")
+
+
+def test_what_is_only_observed_leaves_signed_all_the_same(lab: Lab, cast: Cast) -> None:
+    with observing(lab), cast.login("bob") as session:
+        for author in (BOB, "alice@example.org"):  # another's, whose domain has a key
+            for fields in ((), BROKEN):
+                word = token()
+                message = b"\r\n".join(fields) + (b"\r\n" if fields else b"") + compose(author, word)
+                reply = session.send(BOB, [FRIEND], message)
+                assert reply.code == 250, str(reply)
+                (mail,) = delivered(lab, word)
+                assert mail.is_aligned
+                assert mail.message.lower().count(b"dkim-signature:") == 1
