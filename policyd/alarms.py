@@ -29,6 +29,7 @@ MOST = 1000  # events that wait; what comes when there are so many is not kept
 PATIENCE = 5.0  # seconds for one round
 LAST_PATIENCE = 1.0  # seconds for what still waits when the process ends
 FIRST_PAUSE, LAST_PAUSE = 0.5, 10.0  # seconds between attempts
+AGAIN = 60.0  # seconds after which what goes on is told again, should the ledger have been emptied
 
 _twisted = Logger()
 _LOGGED = {"trip": "limit_trip", "warning": "limit_warning", "block": "self_block", "permanent": "self_block"}
@@ -54,7 +55,7 @@ class Alarms:
         self._log = log
         self._count = count
         self._clock = clock
-        self._known: Bounded[str, bool] = Bounded()  # ids that were told, or wait
+        self._known: Bounded[str, float] = Bounded()  # ids that were told, or wait, since when
         self._waiting: deque[Event] = deque()
         self._pause = FIRST_PAUSE
         self._timer: Any = None
@@ -68,7 +69,8 @@ class Alarms:
         found = verdict.found
         happened = verdict.warnings if found is None else filter(None, (found.event,))
         for event in happened:
-            if self._known.get(event.id) is None:
+            known = self._known.get(event.id)
+            if known is None or (self._reactor.seconds() - known >= AGAIN and not self._waits(event)):
                 who = verdict.principal.subject if verdict.principal else ""
                 told = replace(event, mta=mta, principal=who)
                 self._add(replace(told, instance=request.instance, queue_id=request.queue_id))
@@ -86,11 +88,14 @@ class Alarms:
             self._lose(event)
         self._waiting.clear()
 
+    def _waits(self, event: Event) -> bool:
+        return any(one.id == event.id for one in self._waiting)
+
     def _add(self, event: Event) -> None:
         if len(self._waiting) >= MOST:
             self._count("lost")  # and not known: it is told when it happens again and there is room
             return
-        self._known.set(event.id, True)
+        self._known.set(event.id, self._reactor.seconds())
         self._waiting.append(event)
         if not self._busy and self._timer is None:
             self._timer = self._reactor.callLater(0, self._run)
@@ -148,12 +153,11 @@ class Alarms:
         block = decide(subject, events, history, numbers, self._clock(), self.contact)
         if block is None:
             return True
-        kept = await ask(ledger.block_once(block))
-        if kept is not True:
-            return kept is not AWAY
-        event = event_of(block, trip.mta)
-        self._say(event)
-        await ask(ledger.note_event(event))
+        if await ask(ledger.block_once(block)) is AWAY:
+            return False
+        event = event_of(block, trip.mta)  # another host may have been first, or our answer was lost
+        if await ask(ledger.note_event(event)) is True:
+            self._say(event)
         return True
 
     def _say(self, event: Event) -> None:

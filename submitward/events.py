@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 
 from ledger.charges import Unavailable
-from ledger.events import Event
+from ledger.events import MOST, Event
 from ledger.lookout import Lookout, SharedLookout, open_lookout
 from ledger.tombstones import Tombstone
 from policyd.settings import Settings
@@ -86,8 +86,9 @@ def newest(lookout: Lookout, most: int, subject: str | None) -> tuple[Event, ...
     """The `most` newest events (of a subject or sent by it), the oldest first."""
     last, _ = lookout.events_after(0, 0)
     found: list[Event] = []
-    while last > 0 and len(found) < most:
-        first = max(0, last - PAGE)
+    oldest = max(0, last - MOST)
+    while last > oldest and len(found) < most:
+        first = max(oldest, last - PAGE)
         page = lookout.events_after(first, last - first)[1]
         found = [one for one in page if one.serial <= last and concerns(one, subject)] + found
         last = first

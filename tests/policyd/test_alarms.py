@@ -218,6 +218,24 @@ async def test_escalation_is_off_where_the_settings_say_so_and_on_after_a_reload
 
 
 @pytest_twisted.ensureDeferred
+async def test_what_goes_on_is_told_again_after_a_while_should_the_ledger_have_been_emptied(
+    monkeypatch,
+) -> None:
+    async with running() as house:
+        assert await house.ask(**data(1, 2)) == "DUNNO"
+        id = incident(await house.ask(**data(2, 2)))
+        await until(lambda: Deferred.fromCoroutine(trips(house)))
+        await house.judge.ledger.forget_event(id)
+        assert incident(await house.ask(**data(3, 2)))
+        await until(lambda: len(house.service._alarms) == 0)
+        assert await trips(house) == [], "not yet"
+        monkeypatch.setattr(alarms, "AGAIN", 0.0)
+        id = incident(await house.ask(**data(4, 2)))
+        (event,) = await until(lambda: Deferred.fromCoroutine(trips(house)))
+        assert event.id == id
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_trip_whose_teller_was_killed_before_it_could_block_is_seen_by_the_next_one() -> None:
     async with running() as house:
         for number in range(3):

@@ -15,6 +15,7 @@ from smtplib import SMTP
 import pytest
 
 from ledger.events import ITSELF
+from submitward import states
 from tests.policyd.house import ROOT
 from tests.redis.hosts import Host, log_in, open_to_postfix, postfix, request, send
 from tests.redis.server import Server
@@ -276,6 +277,7 @@ def test_while_redis_is_away_log_metric_and_status_say_degraded(
         server.stop()
         host.policyd.wait_for("event=state")
         assert f'state="degraded ledger={word}"' in host.log
+        assert b"submitward_degraded 1.0" in states._get(f"unix:{host.home}/metrics", "/metrics")
         got, told = status()
         assert (got, told["status"], told["blocks"]) == (code, word, 1)
         assert told["ledger"]["state"].startswith(word)
