@@ -5,7 +5,7 @@ Knows the order in which a directory can go wrong. Must not know how what it fou
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import TracebackType
 
 from directory.bindwire import BindResult, Reader, encode_unauthenticated
@@ -19,7 +19,7 @@ from directory.people import Person
 from directory.roll import Roll
 from directory.searches import Searches
 from directory.servers import Server
-from directory.troubles import Puzzling, Refused
+from directory.troubles import Ambiguous, Puzzling, Refused
 
 
 class Once:
@@ -112,9 +112,7 @@ def bind_as_service(session: Session, dn: str, password: str) -> None:
         )
 
 
-def _first(
-    settings: LdapSettings, reading: Reading, errand: Callable[[Once], Roll | Principal | None]
-) -> object:
+def _first(settings: LdapSettings, reading: Reading, errand: Callable[[Once], object]) -> object:
     """What `errand` finds on the first server that answers. Raises Unavailable."""
     trouble = Unavailable("no LDAP server is listed")
     for server in settings.open_servers():
@@ -142,6 +140,26 @@ def read_hosts(settings: LdapSettings, reading: Reading) -> Roll:
     found = _first(settings, reading, errand)
     assert isinstance(found, Roll)
     return found
+
+
+def find_people(settings: LdapSettings, reading: Reading, logins: Iterable[str]) -> dict[str, Principal]:
+    """The people behind logins in normal form, over one connection, without those that there are not and
+    those whose entry is wrong. Raises Unavailable."""
+
+    def errand(once: Once) -> dict[str, Principal]:
+        found: dict[str, Principal] = {}
+        for login in logins:
+            try:
+                person = once.person(login)
+            except (Puzzling, Ambiguous):
+                continue
+            if person is not None and not person.puzzle:
+                found[login] = person
+        return found
+
+    people = _first(settings, reading, errand)
+    assert isinstance(people, dict)
+    return people
 
 
 def find_person(settings: LdapSettings, reading: Reading, login: str) -> Principal | None:

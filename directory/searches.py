@@ -62,7 +62,7 @@ class Searches:
         self._sees_groups = owning or by_group
         needs_groups = by_group or "{groups}" in shape.filters.get("groups", "")
         self.shape: Shape = shape if needs_groups else shape.without("groups")
-        self._wanted = self.shape.of_people(() if owning else ("aliases", "domains", "null_sender", "terms"))
+        self._wanted = self.shape.of_people(() if owning else ("null_sender", "terms"))
         self.reading = reading
 
     @property

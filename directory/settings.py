@@ -6,6 +6,7 @@ of them finds its answers.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -134,6 +135,18 @@ def find_principal(settings: DirectorySettings, subject: str) -> Principal | Non
 
         return find_person(settings.ldap, settings.reading, name)
     return next((p for p in read_directory(settings).principals if p.subject == subject), None)
+
+
+def find_principals(settings: DirectorySettings, subjects: Iterable[str]) -> dict[str, Principal]:
+    """The principals of those of `subjects` that are listed. Raises SettingsError or Unavailable."""
+    found = {principal.subject: principal for principal in read_directory(settings).principals}
+    if settings.kind == "ldap":
+        from directory.once import find_people
+
+        logins = [name for kind, _, name in (text.partition(":") for text in subjects) if kind == "login"]
+        people = find_people(settings.ldap, settings.reading, logins) if logins else {}
+        found |= {f"login:{login}": person for login, person in people.items()}
+    return found
 
 
 def open_directory(

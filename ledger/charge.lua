@@ -14,6 +14,7 @@
 --   u:UNIT:WINDOW:SUBJECT  hash, a counter: sub-window → amount; t their sum; lo, hi where they may lie;
 --                   e how often takings were moved, v where to ("era bound" pairs)
 --   s:SUBJECT       set: the counters of a subject
+--   spenders        sorted set: subjects that have used something, by when nothing of it counts any more
 --   c:…             a charge: {state, due, index, messages, recipients, bytes, limits, takings, principal, sender, mta}
 --   q:…             sorted set: the charges of an MTA's queue id, the newest last
 --   n:MTA           sorted set: charges with a record that no milter has taken up, by when they were reserved
@@ -41,6 +42,7 @@ local now, moved = 0, false
 local counters, parsed = {}, {}
 
 local function int(n) return format("%.0f", n) end
+local function stamp(at) return at and format("%.17g", at) or "-" end
 
 -- ---- limits and counters
 
@@ -134,6 +136,9 @@ local function keep(c)
   local index = P .. "s:" .. c.subject
   call("SADD", index, c.unit .. ":" .. int(c.window))
   if call("TTL", index) < c.window + MARGIN then call("EXPIRE", index, 2 * c.window + 2 * MARGIN) end
+  local all = P .. "spenders"
+  call("ZADD", all, "GT", stamp(now + c.window + floor(c.window / 60)), c.subject)
+  for _, gone in ipairs(call("ZRANGEBYSCORE", all, "-inf", stamp(now), "LIMIT", 0, 2)) do call("ZREM", all, gone) end
 end
 
 -- Take `amounts` from each counter; returns the takings: index, sub-window, amount, era.
@@ -215,8 +220,6 @@ local function reopens(c, limit, wanted)
   end
   return at
 end
-
-local function stamp(at) return at and format("%.17g", at) or "-" end
 
 local function standing(limit)
   if limit.window == 0 then return "0 -" end
@@ -436,6 +439,11 @@ function verbs.refund_untaken(mta, older_than)
 end
 
 function verbs.standing(text) return admitted(limits_of(text)) end
+
+-- Who has used something that still counts: `most` of them after the first `offset`.
+function verbs.spenders(offset, most)
+  return call("ZRANGEBYSCORE", P .. "spenders", stamp(now), "+inf", "LIMIT", offset, most)
+end
 
 -- ---- what operators do
 
@@ -712,7 +720,7 @@ end
 -- ---- one run
 
 local COUNT = {
-  reserve = 10, settle = 6, release = 3, refund = 3, take_up = 2, refund_untaken = 2, standing = 1, reset = 2, look = 1, blocks = 0,
+  reserve = 10, settle = 6, release = 3, refund = 3, take_up = 2, refund_untaken = 2, standing = 1, spenders = 2, reset = 2, look = 1, blocks = 0,
   keep = 4, lift = 3, merge = 2, bury = 0,
   audit = 1, audit_tail = 1, keep_once = 3, event_note = 4, events_of = 1, event_find = 1, events_after = 2,
   marks_look = 1, marks_note = 2, marks_drop = 1, marks_names = 1, secret = 2,

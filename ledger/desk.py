@@ -28,6 +28,8 @@ from ledger.script import Clock, Verb
 from ledger.settings import LedgerSettings
 from ledger.tombstones import Tombstone
 
+PAGE = 1000  # subjects in one answer
+
 
 @contextlib.contextmanager
 def open_desk(settings: LedgerSettings) -> Iterator[Desk]:
@@ -65,6 +67,15 @@ class Desk:
         held = tuple((subject, limit, True) for subject, limit in pairs)
         outcome = script.read_outcome(self._ask(script.standing(pairs)), held, Clock())
         return outcome.standings if isinstance(outcome, Admitted) else ()
+
+    def spenders(self) -> tuple[str, ...]:
+        """See `transaction.Transaction.spenders`."""
+        found: dict[str, None] = {}
+        seen = 0
+        while page := self._ask(script.spenders(seen, PAGE)):
+            seen += len(page)
+            found |= dict.fromkeys(map(script.read, page))
+        return tuple(sorted(found))
 
     def reset(self, subject: str, author: str, reason: str) -> int:
         return int(self._ask(script.reset(subject, author, reason)))

@@ -107,6 +107,11 @@ def standing(pairs: tuple[tuple[str, Limit], ...]) -> Verb:
     return b"standing", write_limits(tuple((subject, limit, True) for subject, limit in pairs))
 
 
+def spenders(offset: int, most: int) -> Verb:
+    """Answered with subjects."""
+    return b"spenders", _number(offset), _number(most)
+
+
 def reset(subject: str, author: str, reason: str) -> Verb:
     """Answered with the number of counters that held something."""
     return b"reset", write(subject), audit_of(author, "reset", subject, "", reason)

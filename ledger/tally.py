@@ -28,6 +28,7 @@ _TAKE_OUT = """UPDATE used SET amount = max(0, amount - ?)
     WHERE subject = ? AND unit = ? AND window = ? AND bucket = ?"""
 _MOVES = """SELECT bound FROM moves
     WHERE era > ? AND subject = ? AND unit = ? AND window = ? ORDER BY era"""
+_SPENDERS = "SELECT DISTINCT subject FROM used ORDER BY subject"
 _PAGE = """SELECT subject, unit, window, bucket FROM used
     WHERE (subject, unit, window, bucket) > (?, ?, ?, ?) ORDER BY 1, 2, 3, 4 LIMIT 1 OFFSET ?"""
 _STALE = """DELETE FROM used WHERE (subject, unit, window, bucket) > (?, ?, ?, ?)
@@ -166,6 +167,10 @@ class Tally:
         rows = self._execute(_ROWS, (*counter, oldest_counted(self.now, limit.window))).fetchall()
         at = reopens_at(rows, limit, wanted, self.now)
         return None if at is None else at + self.skew
+
+    def spenders(self) -> tuple[str, ...]:
+        """Everybody who has used something, and some who have lately."""
+        return tuple(subject for (subject,) in self._execute(_SPENDERS))
 
     def forget(self, subject: str) -> int:
         """Forget all that `subject` has used; gives how many counters held something."""

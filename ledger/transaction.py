@@ -111,6 +111,10 @@ class Transaction:
         rows = self._execute(_OUTSTANDING, (_CHARGED, most)).fetchall()
         return [outstanding(row, row[1] == _CHARGED) for row in rows]
 
+    def spenders(self) -> tuple[str, ...]:
+        """The subjects that have used something, and some that did lately; for `submitward quota list`."""
+        return self._tally.spenders()
+
     def history(self) -> tuple[Tombstone, ...]:
         """Every block with its tombstone: this node's copy."""
         return self.register.history()

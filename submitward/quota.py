@@ -1,62 +1,83 @@
-"""`submitward quota`: what a principal has used of its plan, and forgetting it.
+"""`submitward quota`: what everybody has used of their limits, who is near one, and what is granted.
 
-Knows how standings are shown. Must not know how they are counted.
+Knows the actions, how standings are shown, and forgetting them. Must not know how anything is counted.
 """
 
 from __future__ import annotations
 
 import argparse
+import time
 
-from directory.identity import Principal
-from ledger.limits import PER_MESSAGE, Standing, format_amount, format_limit
+from ledger.grants import Grants
+from ledger.limits import PER_MESSAGE, Limit, Standing, format_amount, format_limit
+from policyd.scopes import Scope
 from policyd.settings import Settings
 from sidecar.settings import SettingsError
+from submitward import granting, quota_list
 from submitward.bookkeeping import DONE, NO, USAGE, Answer, Refused, answer, author, moment, the_book
-from submitward.listing import find, read, unlisted
+from submitward.scoping import at_home, grant_line, head, in_json, scopes_for
 from submitward.targets import FORMS, argument, parse_target, plain
 
-HELP = "show what a principal has used of its limits, or reset it"
+HELP = "show who has used what of which limit, reset it, or grant more"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    show = actions.add_parser("show", help="what was used, what is left, when it reopens")
+    listed = actions.add_parser("list", help="who is near a limit, and who is over")
+    quota_list.arguments(listed)
+    shown = actions.add_parser("show", help="what was used, what is left, when it reopens, and why so much")
     reset = actions.add_parser("reset", help="forget what was used until now")
-    reset.add_argument("--reason", required=True, type=argument(plain), help="why, for the audit trail")
-    for action in (show, reset):
+    for action in (shown, reset):
         action.add_argument("target", type=argument(parse_target), metavar="TARGET", help=FORMS)
-        action.add_argument("--json", action="store_true", help="print one JSON object")
+    reset.add_argument("--reason", required=True, type=argument(plain), help="why, for the audit trail")
+    granting.arguments(actions)
+    for action in actions.choices.values():
+        action.add_argument("--json", action="store_true", help="print JSON")
+
+
+_ACTIONS = {
+    "list": quota_list.show,
+    "grant": granting.grant,
+    "revoke": granting.revoke,
+    "grants": granting.show,
+}
 
 
 def run(options: argparse.Namespace) -> int:
-    """0 shown or reset, 1 not listed (and nothing to reset), 2 usage or settings, 75 unavailable."""
-    work = show if options.action == "show" else reset
+    """0 shown or done, 1 not there (and nothing to reset), 2 usage or settings, 75 unavailable."""
+    work = {**_ACTIONS, "show": show, "reset": reset}[options.action]
     return answer(options, lambda settings: work(settings, options))
 
 
 def show(settings: Settings, options: argparse.Namespace) -> Answer:
-    """The standing of each limit of the principal's plan."""
-    principal = owner(settings, options.target)
-    subject, plan = principal.subject, settings.plans.get(principal.plan)
-    if plan is None:
-        raise Refused(f"{subject} has the plan {principal.plan}, which the settings lack", USAGE)
+    """The standing of each limit of the target, and of those that it shares with others."""
+    with the_book(settings) as book:  # not while the directory is asked: sidecars wait for the book
+        grants = Grants(book.register.current())
+    scopes, note = scopes_for(settings, options.target, grants, time.time())
     with the_book(settings) as book:
-        standings = book.standing(tuple((subject, limit) for limit in plan))
-    head = f"{subject}: plan {principal.plan}{'' if plan else ', which limits nothing'}"
-    value = {"subject": subject, "plan": principal.plan, "limits": [in_json(s) for s in standings]}
-    return Answer(DONE, value, (head, *map(in_words, standings)))
+        told = [(scope, book.standing(_pairs(scope))) for scope in scopes]
+    missing = next((scope for scope in scopes if scope.limits is None), None)
+    if missing is not None:
+        raise Refused(f"{missing.subject} has the plan {missing.plan}, which the settings lack", USAGE)
+    first, *others = (value_of(*pair) for pair in told)
+    lines = tuple(line for pair in told for line in lines_of(*pair))
+    return Answer(DONE, first | {"shares": others}, lines, (note,) if note else ())
 
 
-def owner(settings: Settings, subject: str) -> Principal:
-    """The principal of that subject. Raises Refused when the directory does not list it now."""
-    principals = read(settings, subject)
-    principal = find(principals, subject)
-    if principal is None:
-        is_principal = subject.startswith(("login:", "certificate:", "network:"))
-        why = unlisted(principals, subject) if is_principal else "it has no plan"
-        raise Refused(f"{subject} is no principal: {why}", NO)
-    return principal
+def _pairs(scope: Scope) -> tuple[tuple[str, Limit], ...]:
+    return tuple((scope.subject, limit) for limit in scope.limits or ())
+
+
+def lines_of(scope: Scope, standings: tuple[Standing, ...]) -> tuple[str, ...]:
+    """A scope with its grants and standings."""
+    grants = (f"  granted: {grant_line(grant)}" for grant in scope.grants)
+    return (head(scope), *map(in_words, standings), *grants)
+
+
+def value_of(scope: Scope, standings: tuple[Standing, ...]) -> dict[str, object]:
+    """The same for programs."""
+    return in_json(scope) | {"limits": [standing_in_json(standing) for standing in standings]}
 
 
 def in_words(standing: Standing) -> str:
@@ -69,7 +90,7 @@ def in_words(standing: Standing) -> str:
     return f"  {format_limit(limit)}: {used} used, {left} left{reopens}"
 
 
-def in_json(standing: Standing) -> dict[str, object]:
+def standing_in_json(standing: Standing) -> dict[str, object]:
     """The same for programs; `reopens_at` in epoch seconds."""
     limit = standing.limit
     value: dict[str, object] = {"limit": format_limit(limit), "unit": limit.unit, "amount": limit.amount}
@@ -86,7 +107,9 @@ def reset(settings: Settings, options: argparse.Namespace) -> Answer:
     """
     subject, note = options.target, ""
     try:
-        subject = owner(settings, subject).subject
+        subject, note = at_home(settings, subject)
+        scopes, _ = scopes_for(settings, subject, Grants(), time.time())
+        subject = scopes[0].subject
     except (Refused, SettingsError) as why:
         note = str(why)
     with the_book(settings) as book:

@@ -64,13 +64,15 @@ class Host:
         url: str = "",
         more: str = "",
         unavailable: str = "defer",
+        sections: str = "",
     ) -> None:
         self.home = Path(tempfile.mkdtemp(prefix="sw", dir="/var/tmp"))
         self.home.chmod(0o755)
         self.mta = mta
         self.settings = self.home / "config.yaml"
         said = {"url": url or server.url, "prefix": prefix, "plan": plan, "more": more}
-        self.settings.write_text(CONFIG.format(home=self.home, mta=mta, unavailable=unavailable, **said))
+        text = CONFIG.format(home=self.home, mta=mta, unavailable=unavailable, **said)
+        self.settings.write_text(text + sections)
         names = ["alice", *(f"user{n}" for n in range(LOGINS))]
         logins = "".join(f"  {name}: {{mailboxes: [{name}@example.org]}}\n" for name in names)
         (self.home / "directory.yaml").write_text(f"logins:\n{logins}")

@@ -111,7 +111,7 @@ def test_nothing_leaks_every_key_has_an_end_but_the_few_that_are_the_ledgers_own
     runner.run(1.8e9, *script.reset("login:bob", "root", "x"))
     prefix = runner.meta[: -len("meta")]
     lasting = {key for key in runner.client.scan_iter(f"{prefix}*") if runner.client.ttl(key) == -1}
-    assert lasting == {f"{prefix}{name}".encode() for name in ("meta", "due", "audit", "n:mx1")}
+    assert lasting == {f"{prefix}{name}".encode() for name in ("meta", "due", "audit", "n:mx1", "spenders")}
     runner.run(1.8e9 + 3600, *script.look(b"e"))
     runner.run(1.8e9 + 3600 + 86400, *script.look(b"e"))
     assert runner.client.zcard(f"{prefix}due") == 0
