@@ -194,7 +194,7 @@ class ModelLedger(AuthModel, BlocksModel, EventsModel):
                 if known.state == "reserved":
                     self._lapse(known, now)
                 else:
-                    del self._charges[charge]
+                    self._charges.pop(charge, None)  # whoever was told of a lapse may have asked meanwhile
         return now
 
     def _lapse(self, known: _Charge, now: float) -> None:

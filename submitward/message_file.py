@@ -1,8 +1,8 @@
 """A message in a file, cut into fields and body as Postfix's smtpd and cleanup show it to a milter.
 
-Knows where a header ends for Postfix, what it mends on the way (line ends, bare CR, an mbox "From " line) and
-its bounds. Must not know what a field means, nor judge one. Holds one field and one chunk, however large the
-file is.
+Knows where a header ends for Postfix, what it mends on the way (line ends, bare CR, an mbox "From " line,
+fields that it drops) and its bounds. Must not know what a field means, nor judge one. Holds one field and one
+chunk, however large the file is.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ CHUNK = 65_535  # octets of the body that Postfix shows together
 _READ = 1 << 16
 
 _FIELD = re.compile(rb"([\x21-\x39\x3b-\x7e]+)[ \t]*:", re.DOTALL)
+_DROPPED = frozenset((b"bcc", b"content-length", b"resent-bcc", b"return-path"))
 _MBOX = re.compile(rb">*From ")
 
 NUL = "it holds a NUL, for which Postfix refuses it before the milter is asked (message_reject_characters)"
@@ -34,6 +35,13 @@ class MessageFile:
 
     def fields(self) -> Iterator[tuple[bytes, bytes]]:
         """Name and value of each field, folds as LF, as a milter sees them. Raises OSError."""
+        for name, value in self._fields():
+            if name.lower() in _DROPPED:
+                self._note(f"the field {name.decode('ascii')}, which Postfix drops (message_drop_headers)")
+            else:
+                yield name, value
+
+    def _fields(self) -> Iterator[tuple[bytes, bytes]]:
         name, value = b"", bytearray()
         for number, line in enumerate(self._lines(), 1):
             if number == 1 and _MBOX.match(line):

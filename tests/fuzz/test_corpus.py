@@ -129,3 +129,18 @@ def test_a_connection_that_stays_is_seen(play: Target, monkeypatch: pytest.Monke
     monkeypatch.setattr(type(play.neighbour.protocol), "connectionLost", lambda *_: lost.append(1))
     with pytest.raises(BrokenPromise, match=r"connections are left|timers are left"):
         replay(play)
+
+
+@protocols
+def test_a_neighbour_who_is_disturbed_is_seen(play: Target, monkeypatch: pytest.MonkeyPatch) -> None:
+    kind = type(play.neighbour.protocol)
+    real = kind.connectionLost
+
+    def lose_all(self: Any, *reason: Any) -> None:
+        real(self, *reason)
+        play.neighbour.abortConnection()
+        play.neighbour.turn()
+
+    monkeypatch.setattr(kind, "connectionLost", lose_all)
+    with pytest.raises(BrokenPromise, match=r"neighbour|connections are left"):
+        replay(play)

@@ -204,6 +204,7 @@ def test_an_internationalized_message_is_signed(lab: Lab, bob: Session, verifier
     assert reply.code == 250, str(reply)
     (mail,) = delivered(lab, word)
     assert check(mail, verifier) == ""
+    assert gains(mail, verifier) == ""
 
 
 def test_certificates_and_networks_are_signed_too(lab: Lab, cast: Cast, verifier: Verifier) -> None:
