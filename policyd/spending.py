@@ -144,7 +144,9 @@ def _refused(case: Case, charge: Charge, refused: Refused) -> Finding:
 
 def warnings(case: Case, outcome: Outcome) -> tuple[Event, ...]:
     """The warnings that are due once the ledger has admitted something: limits that are nearly used up."""
-    told = [s for s in outcome.standings if near(s)] if isinstance(outcome, Admitted) else []
+    if not isinstance(outcome, Admitted):
+        return ()
+    told = [s for s in outcome.standings if 5 * s.used >= 4 * s.limit.amount and near(s)]  # most are not
     if not told or case.rules.mode("limits") != "enforce":
         return ()
     return tuple(warning(standing, case.facts.now) for standing in told)
