@@ -32,6 +32,7 @@ COMMANDS = {
     "auth": "submitward.auth",
     "owns": "submitward.owns",
     "app-password": "submitward.app_password",
+    "dkim": "submitward.dkim.command",
     "dns": "submitward.dns.command",
 }
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import grp
 import os
 import pwd
 import tempfile
@@ -94,6 +95,47 @@ def read_published(octets: bytes) -> PublicHalf:
     if not isinstance(public, RSAPublicKey):
         raise KeyTrouble("holds no RSA key")
     return _public(public)
+
+
+def danger(path: Path, user: str) -> str:
+    """Why OpenDKIM would not use the key at `path` as `user` under RequireSafeKeys, ``""`` when it would.
+
+    As measured on 2.11: nobody else may read it, and nobody else may write to a directory above it, whatever
+    the sticky bit says. Raises OSError.
+    """
+    account, status = pwd.getpwnam(user), path.stat()
+    if not _may(status, account, 4):
+        return f"{user} cannot read it: chown {user} {path}, chmod 600 {path}"
+    if status.st_uid not in (account.pw_uid, 0):
+        return f"it does not belong to {user}: chown {user} {path}"
+    if status.st_mode & 0o007 or (status.st_mode & 0o070 and _others(status.st_gid, account)):
+        return f"others may read or write it: chmod 600 {path}"
+    for directory in path.resolve().parents:
+        above = directory.stat()
+        if not _may(above, account, 1):
+            return f"{user} cannot enter {directory}, which is above it"
+        if above.st_mode & 0o002 or (above.st_mode & 0o020 and _others(above.st_gid, account)):
+            return f"others may write to {directory}, which is above it"
+    return ""
+
+
+def _may(status: os.stat_result, account: pwd.struct_passwd, bit: int) -> bool:
+    """Whether the account has this permission (4 read, 1 enter)."""
+    if account.pw_uid in (0, status.st_uid):
+        return account.pw_uid == 0 or bool(status.st_mode & bit << 6)
+    if status.st_gid in os.getgrouplist(account.pw_name, account.pw_gid):
+        return bool(status.st_mode & bit << 3)
+    return bool(status.st_mode & bit)
+
+
+def _others(group: int, account: pwd.struct_passwd) -> bool:
+    """Whether a group has members beside the account and root."""
+    try:
+        members = set(grp.getgrgid(group).gr_mem)
+    except KeyError:
+        return True
+    members |= {one.pw_name for one in pwd.getpwall() if one.pw_gid == group}
+    return bool(members - {account.pw_name, "root"})
 
 
 def remove_key(path: Path) -> None:

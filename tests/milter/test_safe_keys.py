@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from submitward.dkim.keyfile import make_key, remove_key
+from submitward.dkim.keyfile import KeyTrouble, danger, make_key, read_public, remove_key
 from tests.lab.place import SHIPPED
 from tests.milter.test_opendkim import Filter, started
 
@@ -90,6 +90,15 @@ def mend(path: Path, kept: bytes) -> None:
     shutil.chown(path, "opendkim", "opendkim")
 
 
+def is_seen_by_us(path: Path) -> bool:
+    """Whether `submitward dkim tables` would say that this key cannot be used."""
+    try:
+        read_public(path)
+        return danger(path, "opendkim") != ""
+    except (OSError, KeyTrouble):
+        return True
+
+
 def is_signed(answers: list[bytes]) -> bool:
     return any(b"DKIM-Signature" in answer for answer in answers)
 
@@ -101,8 +110,10 @@ def test_a_key_that_opendkim_must_not_use_is_a_temporary_failure_of_the_message_
     with closing(Filter(home / "run" / "socket")) as asked:
         asked.greet()
         assert is_signed(asked.submit("alice@example.org"))
+        assert not is_seen_by_us(key)
         kept = key.read_bytes()
         UNSAFE[how](key)
+        assert is_seen_by_us(key)
         answers = asked.submit("alice@example.org")
         assert not is_signed(answers)
         assert answers[-1][:1] == b"t" or answers[-1].startswith(b"y4"), answers
