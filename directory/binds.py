@@ -19,7 +19,7 @@ from twisted.internet.defer import (
     ensureDeferred,
     fail,
 )
-from twisted.internet.error import ConnectError
+from twisted.internet.error import ConnectError, ConnectingCancelledError
 from twisted.internet.ssl import (
     TLSVersion,
     optionsForClientTLS,
@@ -39,6 +39,18 @@ from sidecar.deadlines import Deadlines
 WAITING_MAX = 512  # binds that wait for a connection; over it the answer is Unavailable at once
 IDLE_MAX = 60.0  # seconds; below what servers and firewalls allow
 PATIENCE = 3.5  # seconds for the answer to a bind: hashes cost time
+
+
+_NO_CONNECTION = (ConnectError, ConnectingCancelledError, OSError, SSL.Error, ValueError)
+
+
+class _Asker:
+    """Who waits for a bind. Once it has left, what goes wrong says nothing about the server."""
+
+    __slots__ = ("has_left",)
+
+    def __init__(self) -> None:
+        self.has_left = False
 
 
 class Binds:
@@ -77,7 +89,15 @@ class Binds:
         if not self._breakers.candidates(self._reactor.seconds()):
             return fail(Unavailable(f"no LDAP server answers: {self._breakers.why()}"))
         self._is_counted += 1
-        checked = ensureDeferred(self._check(dn, password))
+        asker = _Asker()
+        asked = ensureDeferred(self._check(asker, dn, password))
+
+        def leave(_: object) -> None:
+            asker.has_left = True
+            asked.cancel()
+
+        checked: Deferred[BindResult] = Deferred(leave)
+        asked.addBoth(checked.callback)  # a Failure becomes an errback
         checked.addTimeout(deadline, self._reactor)
         checked.addBoth(self._done)
         return checked
@@ -88,20 +108,20 @@ class Binds:
             raise Unanswered(f"no answer: {reason_of(result)}")
         return result
 
-    async def _check(self, dn: str, password: bytes) -> BindResult:
+    async def _check(self, asker: _Asker, dn: str, password: bytes) -> BindResult:
         await self._turns.acquire()
         try:
-            return await self._ask(dn, password)
+            return await self._ask(asker, dn, password)
         finally:
             self._turns.release()
 
-    async def _ask(self, dn: str, password: bytes) -> BindResult:
+    async def _ask(self, asker: _Asker, dn: str, password: bytes) -> BindResult:
         trouble = Transport(f"no LDAP server answers: {self._breakers.why()}")
         for index in self._breakers.candidates(self._reactor.seconds()):
             if not self._breakers.begin(index, self._reactor.seconds()):
                 continue
             try:
-                connection = await self._connection(index)
+                connection = await self._connection(index, asker)
             except Transport as wrong:  # nothing was sent: the next server may be asked
                 trouble = wrong
                 continue
@@ -128,7 +148,7 @@ class Binds:
             self._keep(index, connection)
         return result
 
-    async def _connection(self, index: int) -> BindConnection:
+    async def _connection(self, index: int, asker: _Asker) -> BindConnection:
         idle, now = self._idle[index], self._reactor.seconds()
         while idle:
             kept = idle.pop()
@@ -138,10 +158,10 @@ class Binds:
         server = self._servers[index]
         try:
             return await self._connect(index, server)
-        except CancelledError:
-            self._breakers.given_up(index)
-            raise
-        except (Transport, ConnectError, OSError, SSL.Error, ValueError) as wrong:
+        except (CancelledError, Transport, *_NO_CONNECTION) as wrong:
+            if asker.has_left:  # endpoints have many words for having been cancelled
+                self._breakers.given_up(index)
+                raise CancelledError from None
             text = (
                 str(wrong) if isinstance(wrong, Transport) else f"{server}: {type(wrong).__name__}: {wrong}"
             )

@@ -112,14 +112,17 @@ async def test_one_wrong_attempt_costs_one_failure_at_the_server(own_slapd, auth
 
 
 @pytest_twisted.ensureDeferred
-async def test_who_hangs_up_while_being_judged_takes_the_server_from_nobody(own_slapd, authority, checker):
+@pytest.mark.parametrize("after", [0.0, 0.002, 0.2])  # while connecting, while shaking hands, while waiting
+async def test_who_hangs_up_while_being_judged_takes_the_server_from_nobody(
+    own_slapd, authority, checker, after
+):
     with directory(settings_for(own_slapd.tls_url, authority=authority), checker=checker) as made:
         assert await verify(made, "alice", password("alice")) == Verified("alice")  # who she is, is known now
         own_slapd.freeze()
-        left = [verify(made, "alice", password("alice")) for _ in range(3)]
+        left = [verify(made, "alice", password("alice")) for _ in range(5)]
         for one in left:
             one.addErrback(lambda failure: failure.trap(CancelledError, Unavailable))
-            reactor.callLater(0.2, one.cancel)
+            reactor.callLater(after, one.cancel)
         await gatherResults(left)
         own_slapd.thaw()
         assert await verify(made, "alice", password("alice")) == Verified("alice")
