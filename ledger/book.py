@@ -51,7 +51,7 @@ _UNTAKEN = f"""SELECT {FIELDS} FROM charges WHERE mta = ? AND made BETWEEN ? AND
     AND principal IS NOT NULL AND state IN ({RESERVED}, {SETTLED}) LIMIT {UNTAKEN_AT_ONCE}"""  # noqa: S608
 _WRITE = """INSERT OR REPLACE INTO charges (mta, queue_id, instance, state, due, made, era, principal, sender,
     messages, recipients, bytes, limits, takings) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
-_TAKE_UP = "UPDATE charges SET taken_up = 1 WHERE id = ?"
+_TAKE_UP = "UPDATE charges SET taken_up = 1 WHERE mta = ? AND queue_id = ?"
 _CHANGE = "UPDATE charges SET state = ?, due = ?, era = ?, takings = ? WHERE id = ?"
 _NOTHING = Amounts(0, 0, 0)
 
@@ -159,13 +159,17 @@ class Book(Transaction):
         self._change(row, REFUNDED, RECORD_KEPT, "")
         return charged
 
-    def take_up(self, mta: str, queue_id: str) -> Submission | None:
-        """See `charges.Ledger.take_up`."""
+    def record(self, mta: str, queue_id: str) -> Submission | None:
+        """See `charges.Ledger.record`."""
         row = self._newest(mta, queue_id)
         if row is None or row.principal is None or row.state not in (RESERVED, SETTLED):
             return None
-        self._execute(_TAKE_UP, (row.id,))
         return Submission(read(row.principal), read(row.sender))
+
+    def take_up(self, mta: str, queue_id: str) -> Submission | None:
+        """See `charges.Ledger.take_up`."""
+        self._execute(_TAKE_UP, (write(mta), write(queue_id)))
+        return self.record(mta, queue_id)
 
     def refund_untaken(self, mta: str, older_than: float) -> int:
         """See `charges.Ledger.refund_untaken`; UNTAKEN_AT_ONCE at most."""
@@ -225,8 +229,7 @@ class Book(Transaction):
 
     def _find(self, charge: ChargeId) -> ChargeRow | None:
         key = (write(charge.mta), write(charge.queue_id), write(charge.instance))
-        row = self._execute(_FIND, key).fetchone()
-        return ChargeRow(row) if row else None
+        return ChargeRow(row) if (row := self._execute(_FIND, key).fetchone()) else None
 
     def _newest(self, mta: str, queue_id: str) -> ChargeRow | None:
         row = self._execute(_NEWEST, (write(mta), write(queue_id))).fetchone()

@@ -414,12 +414,14 @@ function verbs.refund(mta, queue_id, subject)
   return charged and "1" or "0"
 end
 
-function verbs.take_up(mta, queue_id)
+function verbs.record(mta, queue_id, taken)
   local c = newest(mta, queue_id)
   if not c or not c.principal or c.state > SETTLED then return {} end
-  call("ZREM", P .. "n:" .. mta, c.key)
+  if taken then call("ZREM", P .. "n:" .. mta, c.key) end
   return {c.principal, c.sender}
 end
+
+function verbs.take_up(mta, queue_id) return verbs.record(mta, queue_id, true) end
 
 function verbs.refund_untaken(mta, older_than)
   local last, count = now - tonumber(older_than), 0
@@ -720,7 +722,8 @@ end
 -- ---- one run
 
 local COUNT = {
-  reserve = 10, settle = 6, release = 3, refund = 3, take_up = 2, refund_untaken = 2, standing = 1, spenders = 2, reset = 2, look = 1, blocks = 0,
+  reserve = 10, settle = 6, release = 3, refund = 3, record = 2, take_up = 2,
+  refund_untaken = 2, standing = 1, spenders = 2, reset = 2, look = 1, blocks = 0,
   keep = 4, lift = 3, merge = 2, bury = 0,
   audit = 1, audit_tail = 1, keep_once = 3, event_note = 4, events_of = 1, event_find = 1, events_after = 2,
   marks_look = 1, marks_note = 2, marks_drop = 1, marks_names = 1, secret = 2,

@@ -139,9 +139,12 @@ class Ledger(Protocol):
         """Give back what was charged for the message that `subject` submitted under this queue id, out of the
         very sub-window that was charged. Idempotent. True if something was given back by this call."""
 
+    def record(self, mta: str, queue_id: str) -> Awaitable[Submission | None]:
+        """The submission record, kept one hour. None when nothing is charged for it any more (lapsed or
+        refunded)."""
+
     def take_up(self, mta: str, queue_id: str) -> Awaitable[Submission | None]:
-        """The submission record, kept one hour, and in the same step the mark that the milter has the message
-        in hand. None when nothing is charged for it any more (lapsed or refunded)."""
+        """The record, and in the same step the mark that the milter lets the message through."""
 
     def refund_untaken(self, mta: str, older_than: float) -> Awaitable[int]:
         """Give back what was charged for messages of `mta` that have a record and were not taken up: a milter

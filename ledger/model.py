@@ -139,6 +139,11 @@ class ModelLedger(AuthModel, BlocksModel, EventsModel):
             known.state, known.due = "refunded", now + RECORD_KEPT
         return charged
 
+    async def record(self, mta: str, queue_id: str) -> Submission | None:
+        self._begin()
+        known = self._newest(mta, queue_id)
+        return known.submission if known and known.state in ("reserved", "settled") else None
+
     async def take_up(self, mta: str, queue_id: str) -> Submission | None:
         self._begin()
         known = self._newest(mta, queue_id)

@@ -92,6 +92,11 @@ def refund(mta: str, queue_id: str, subject: str) -> Verb:
     return b"refund", write(mta), write(queue_id), write(subject)
 
 
+def record(mta: str, queue_id: str) -> Verb:
+    """Answered as taking up is."""
+    return b"record", write(mta), write(queue_id)
+
+
 def take_up(mta: str, queue_id: str) -> Verb:
     """Answered with nothing, or principal and sender."""
     return b"take_up", write(mta), write(queue_id)

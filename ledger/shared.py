@@ -119,22 +119,31 @@ class SharedLedger(SharedAuth, SharedEvents):
 
         return Deferred.fromCoroutine(refund())
 
-    def take_up(self, mta: str, queue_id: str) -> Deferred[Submission | None]:
-        def read(answer: list[bytes], clock: Clock) -> Submission | None:
-            return Submission(*map(script.read, answer)) if answer else None
+    def record(self, mta: str, queue_id: str) -> Deferred[Submission | None]:
+        asked = self.runner.ask(script.record(mta, queue_id), _submission)
+        return self._or_here(asked, lambda: self.copies.local.record(mta, queue_id))
 
-        async def take_up() -> Submission | None:
+    def take_up(self, mta: str, queue_id: str) -> Deferred[Submission | None]:
+        asked = self.runner.ask(script.take_up(mta, queue_id), _submission)
+        return self._or_here(asked, lambda: self.copies.local.take_up(mta, queue_id))
+
+    def _or_here(
+        self, asked: Deferred[Submission | None], here: Callable[[], Deferred[Submission | None]]
+    ) -> Deferred[Submission | None]:
+        """What Redis has, or else, where this host may count by itself, what it has."""
+        if self._fallback is None:
+            return asked
+
+        async def find() -> Submission | None:
             try:
-                found = await self.runner.ask(script.take_up(mta, queue_id), read)
+                found = await asked
             except Unavailable:
-                found = await self.copies.local.take_up(mta, queue_id) if self._fallback else None
+                found = await here()
                 if found is None:
                     raise
-            if found is None and self._fallback:
-                return await self.copies.local.take_up(mta, queue_id)
-            return found
+            return found if found is not None else await here()
 
-        return Deferred.fromCoroutine(take_up())
+        return Deferred.fromCoroutine(find())
 
     def refund_untaken(self, mta: str, older_than: float) -> Deferred[int]:
         called = self._uptime() - older_than  # counted from now, however long Redis keeps us waiting
@@ -210,6 +219,10 @@ def _kept(make: Callable[..., Verb], *arguments: object) -> Verb:
 
 def _settled(answer: list[bytes], clock: Clock) -> Admitted | Refused:
     return script.read_outcome(answer[0], script.read_limits(answer[1]), clock)
+
+
+def _submission(answer: list[bytes], clock: Clock) -> Submission | None:
+    return Submission(*map(script.read, answer)) if answer else None
 
 
 def _truth(answer: bytes, clock: Clock) -> bool:

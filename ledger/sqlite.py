@@ -66,6 +66,9 @@ class SqliteLedger:
     def refund(self, mta: str, queue_id: str, subject: str) -> Deferred[bool]:
         return self._ask(lambda book: book.refund(mta, queue_id, subject))
 
+    def record(self, mta: str, queue_id: str) -> Deferred[Submission | None]:
+        return self._ask(lambda book: book.record(mta, queue_id))
+
     def take_up(self, mta: str, queue_id: str) -> Deferred[Submission | None]:
         return self._ask(lambda book: book.take_up(mta, queue_id))
 

@@ -112,7 +112,11 @@ class Judge:
         except Nobody:
             return refuse("no_principal", replies.no_principal(rules.contact, case.incident))
         case.subject = principal.subject
-        return decide(case.message, principal, rules, await self._tables(), case.incident)
+        verdict = decide(case.message, principal, rules, await self._tables(), case.incident)
+        if verdict.outcome == "pass" and rules.by_record and rules.mode == "enforce":
+            # Not before: until it passes, a message that dies with this process is given back.
+            by_record(case.claimed, await self.ledger.take_up(case.mta, case.claimed.queue_id))
+        return verdict
 
     async def _tables(self) -> Signing:
         keys = self.keys
@@ -128,7 +132,8 @@ class Judge:
             return by_macros(case.claimed)
         record = None
         if case.claimed.queue_id:
-            record = await self.ledger.take_up(case.mta, case.claimed.queue_id)
+            look = self.ledger.record if rules.mode == "enforce" else self.ledger.take_up
+            record = await look(case.mta, case.claimed.queue_id)
         inquiry = by_record(case.claimed, record)
         case.subject = inquiry.subject
         return inquiry

@@ -38,7 +38,7 @@ OWNED = frozenset(
     for local in ("alice", "alice_lastname", "bob")
     for domain in ("example.org", "example.net")
 )
-VERBS = frozenset(("take_up", "refund", "app_passwords"))
+VERBS = frozenset(("record", "take_up", "refund", "app_passwords"))
 _REPLY = re.compile(rb"(?:4\d\d 4|5\d\d 5)\.\d{1,3}\.\d{1,3} [ -~]+\0")
 
 

@@ -341,6 +341,15 @@ async def test_a_reused_queue_id_means_the_newest_message(ledger):
 
 
 @pytest_twisted.ensureDeferred
+async def test_reading_the_record_takes_nothing_up(ledger):
+    assert await ledger.record("mx1", "Q1") is None
+    await ledger.reserve(charge(1), ALICE, Amounts(1, 1, 1), LIMITS)
+    assert await ledger.record("mx1", "Q1") == ALICE
+    assert await ledger.refund_untaken("mx1", 0.0) == 1
+    assert await ledger.record("mx1", "Q1") is None
+
+
+@pytest_twisted.ensureDeferred
 async def test_what_is_refunded_or_unknown_cannot_be_taken_up(ledger):
     await ledger.reserve(charge(), ALICE, Amounts(1, 2, 300), LIMITS)
     await ledger.refund("mx1", "Q1", "login:alice")

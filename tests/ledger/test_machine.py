@@ -98,6 +98,10 @@ class BookAgainstModel(RuleBasedStateMachine):
     def take_up(self, queue_id):
         self.both("take_up", "mx", queue_id)
 
+    @rule(queue_id=st.sampled_from("QRS"))
+    def record(self, queue_id):
+        self.both("record", "mx", queue_id)
+
     @rule(older_than=st.sampled_from([0.0, 0.5, 59.5, 600.0, 3600.0]))
     def refund_untaken(self, older_than):
         self.both("refund_untaken", "mx", older_than)

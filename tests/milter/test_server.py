@@ -252,22 +252,24 @@ async def test_off_waits_a_second_at_most_for_a_ledger_that_is_away(how: str) ->
 # -- trouble
 
 
+@pytest.mark.parametrize("verb", ["record", "take_up"])
 @pytest_twisted.ensureDeferred
-async def test_a_ledger_that_is_away_defers() -> None:
+async def test_a_ledger_that_is_away_defers(verb: str) -> None:
     async with stage(reactor) as set_up:
         await set_up.record()
-        set_up.service.judge.ledger = Broken(set_up.service.judge.ledger, "fail", "take_up")
+        set_up.service.judge.ledger = Broken(set_up.service.judge.ledger, "fail", verb)
         mta = await set_up.greeted()
         assert says(await mta.send(reactor, OWN)).startswith("451 4.3.0")
         assert "reason=ledger_unavailable" in set_up.line()
         assert await set_up.used() == 0  # what is deferred comes again, and is charged then
 
 
+@pytest.mark.parametrize("verb", ["record", "take_up"])
 @pytest_twisted.ensureDeferred
-async def test_a_ledger_that_never_answers_defers_within_the_deadline() -> None:
+async def test_a_ledger_that_never_answers_defers_within_the_deadline(verb: str) -> None:
     async with stage(reactor) as set_up:
         await set_up.record()
-        set_up.service.judge.ledger = Broken(set_up.service.judge.ledger, "hang", "take_up")
+        set_up.service.judge.ledger = Broken(set_up.service.judge.ledger, "hang", verb)
         mta, other = await set_up.greeted(), await set_up.greeted()
         waiting = mta.send(reactor, OWN)
         began = reactor.seconds()

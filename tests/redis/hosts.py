@@ -147,21 +147,38 @@ class _Believer(socketserver.StreamRequestHandler):
                 self.wfile.write(b"OK\t" + words[1] + b"\tuser=" + login + b"\n")
 
 
-@contextlib.contextmanager
-def milter(host: Host) -> Iterator[None]:
-    """The milter of `host`, as a process."""
-    command = [sys.executable, "-m", "milter", "--settings", str(host.settings)]
-    with (host.home / "milter.log").open("wb") as log:
-        child = subprocess.Popen(command, stderr=log, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)})
-    try:
-        while "store=redis state=ok" not in (said := (host.home / "milter.log").read_text()):
-            assert child.poll() is None, said
+class Milter:
+    """The milter of `host`, as a process; with `doom` one that dies there (see `tests.redis.killer`)."""
+
+    def __init__(self, host: Host, *doom: str) -> None:
+        program = ["tests.redis.killer", "milter", *doom] if doom else ["milter"]
+        command = [sys.executable, "-m", *program, "--settings", str(host.settings)]
+        self.log = host.home / f"milter{'.'.join(('', *doom))}.log"
+        with self.log.open("wb") as log:
+            environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+            self.child = subprocess.Popen(command, stderr=log, cwd=ROOT, env=environment)
+        until = time.monotonic() + 60
+        while "store=redis state=ok" not in (said := self.log.read_text()):
+            if doom and self.child.poll() is not None:
+                return
+            assert self.child.poll() is None, said
+            assert time.monotonic() < until, said
             time.sleep(0.05)
         (host.home / "milter").chmod(0o666)
-        yield
+
+    def end(self) -> None:
+        self.child.terminate()
+        self.child.wait(10)
+
+
+@contextlib.contextmanager
+def milter(host: Host) -> Iterator[Milter]:
+    """The milter of `host` for a while."""
+    running = Milter(host)
+    try:
+        yield running
     finally:
-        child.terminate()
-        child.wait(10)
+        running.end()
 
 
 @contextlib.contextmanager

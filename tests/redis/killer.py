@@ -1,15 +1,17 @@
-"""policyd whose process kills itself right before, or right after, one verb of the ledger.
+"""A sidecar whose process kills itself right before, or right after, one verb of the ledger.
 
-`python -m tests.redis.killer VERB before|after --settings FILE`
+`python -m tests.redis.killer policyd|milter VERB before|after --settings FILE`
 """
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import sys
 
-VERB, WHEN = sys.argv[1:3]
+SIDECAR, VERB, WHEN = sys.argv[1:4]
+SERVICES = {"policyd": "PolicyService", "milter": "MilterService"}
 
 
 class Deadly:
@@ -35,15 +37,14 @@ class Deadly:
 def main() -> int:
     from twisted.internet import asyncioreactor
 
-    from policyd import __main__ as door
-
+    door = importlib.import_module(f"{SIDECAR}.__main__")
     asyncioreactor.install()
     install, asyncioreactor.install = asyncioreactor.install, lambda: None
-    from policyd.service import PolicyService, open_ledger
-
-    PolicyService.__init__.__kwdefaults__["open_ledger"] = lambda *a, **n: Deadly(open_ledger(*a, **n))
+    service = importlib.import_module(f"{SIDECAR}.service")
+    defaults = getattr(service, SERVICES[SIDECAR]).__init__.__kwdefaults__
+    defaults["open_ledger"] = lambda *a, **n: Deadly(service.open_ledger(*a, **n))
     try:
-        return door.main(sys.argv[3:])
+        return door.main(sys.argv[4:])
     finally:
         asyncioreactor.install = install
 

@@ -105,7 +105,8 @@ class Dying(Process):
         from tests.policyd.house import ROOT
 
         self.policy, self.log = host.home / "policy", host.home / "log"
-        command = [sys.executable, "-m", "tests.redis.killer", verb, when, "--settings", str(host.settings)]
+        command = [sys.executable, "-m", "tests.redis.killer", "policyd", verb, when]
+        command += ["--settings", str(host.settings)]
         with open(self.log, "wb") as log:
             environment = {**os.environ, "PYTHONPATH": str(ROOT)}
             self.child = subprocess.Popen(command, stderr=log, cwd=ROOT, env=environment)

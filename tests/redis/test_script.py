@@ -72,6 +72,10 @@ class ScriptAgainstModel(BookAgainstModel):
         answer = self.runner.run(self.now, *script.take_up(mta, queue_id))
         return Submission(*map(script.read, answer)) if answer else None
 
+    def _record(self, mta, queue_id):
+        answer = self.runner.run(self.now, *script.record(mta, queue_id))
+        return Submission(*map(script.read, answer)) if answer else None
+
     def _refund_untaken(self, mta, older_than):
         return int(self.runner.run(self.now, *script.refund_untaken(mta, lambda: older_than)))
 
