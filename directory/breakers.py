@@ -12,6 +12,7 @@ from dataclasses import dataclass
 #: Seconds of rest after the first failure: one server alone is soon tried again, while others answer there is
 #: time. At most LONGEST; half to all of it, by chance.
 ALONE, AMONG_OTHERS, LONGEST = 1.0, 4.0, 5.0
+TOLD_EVERY = 60.0  # seconds after which the same trouble is told again
 PROBE_MAX = 10.0  # seconds after which a probe that never ended is forgotten
 
 
@@ -21,6 +22,7 @@ class _Breaker:
     opens_at: float = 0.0
     probe_since: float | None = None
     why: str = ""
+    told_at: float = 0.0
 
 
 class Breakers:
@@ -55,9 +57,11 @@ class Breakers:
         return was_down
 
     def failed(self, index: int, now: float, why: str) -> bool:
-        """The server did not answer. True when it had been fine before, or fails for another reason."""
+        """The server did not answer. True when that is to be told: it had been fine, or fails for another
+        reason, or has failed for another minute."""
         breaker = self._breakers[index]
-        is_new = breaker.why != why
+        is_new = breaker.why != why or now - breaker.told_at >= TOLD_EVERY
+        breaker.told_at = now if is_new else breaker.told_at
         breaker.failures += 1
         least = ALONE if len(self._breakers) == 1 else AMONG_OTHERS
         span = min(LONGEST, least * 2 ** min(breaker.failures - 1, 3))

@@ -17,7 +17,7 @@ from typing import Any, Literal, cast
 from directory.bindwire import PPOLICY, BindResult, Response
 from directory.identity import Unavailable
 from directory.people import Entry
-from directory.servers import Server
+from directory.servers import Secured, Server
 from directory.troubles import Ambiguous, Refused, Transport
 
 with warnings.catch_warnings():  # ldap3 2.9.1 names attributes that pyasn1 0.6 has renamed
@@ -172,6 +172,15 @@ class Session:
                 if found := read(data):
                     return found
         return []
+
+    def secured(self) -> Secured | None:
+        """What TLS has come to on this connection, None without TLS."""
+        found = self._connection.socket
+        if not isinstance(found, ssl.SSLSocket):
+            return None
+        shown: dict[str, Any] = found.getpeercert() or {}
+        names = tuple(name for _, name in shown.get("subjectAltName", ()))
+        return Secured(found.version() or "TLS", names, ssl.cert_time_to_seconds(shown["notAfter"]))
 
     @property
     def is_usable(self) -> bool:

@@ -18,10 +18,11 @@ from directory.identity import normal_fingerprint
 from directory.ownership import Extent
 from directory.roll import parse_network
 from directory.servers import Server
-from directory.shape import Shape, check_filters, merge, parse_kind, parse_role
+from directory.shape import Shape, StatusTest, check_filters, merge, parse_kind, parse_role
 from sidecar.settings import Secret, SettingsError, load
 
 PRESETS = Path(__file__).parent / "presets"
+NAMES = ("openldap", "389ds", "active-directory", "freeipa")
 _URL = re.compile(r"(ldaps?)://(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(?::(\d{1,5}))?/?")
 
 
@@ -74,10 +75,17 @@ class HostSettings:
             raise ValueError("a host has either a network or fingerprints")
 
 
+def parse_preset(text: str) -> str:
+    """The name of a preset, or the path of a file of one's own. Raises ValueError."""
+    if text not in NAMES and not text.startswith("/"):
+        raise ValueError(f"{text} is no preset: {', '.join(NAMES)}, or the whole path of a file like them")
+    return text
+
+
 def preset(name: str) -> Shape:
-    """The preset of this name. Raises ValueError."""
+    """The preset of this name or in this file. Raises ValueError."""
     try:
-        return load(PRESETS / f"{name}.yaml", Shape)
+        return load(PRESETS / f"{name}.yaml" if name in NAMES else Path(name), Shape)
     except SettingsError as wrong:
         raise ValueError(f"the preset {name} is broken: {wrong}") from None
 
@@ -86,8 +94,12 @@ def preset(name: str) -> Shape:
 class LdapSettings:
     """The section ``directory.ldap``. `servers` and `base` are needed as soon as the kind is ldap."""
 
-    preset: Literal["openldap", "389ds", "active-directory", "freeipa"] = field(
-        default="openldap", metadata={"help": "filters, attributes and tests of an account; a file to read"}
+    preset: str = field(
+        default="openldap",
+        metadata={
+            "parse": parse_preset,
+            "help": f"filters, attributes, tests of an account: {', '.join(NAMES)}, or the path of your own",
+        },
     )
     servers: tuple[ServerSettings, ...] = field(default=(), metadata={"help": "in the order of trying them"})
     start_tls: bool = field(
@@ -112,6 +124,9 @@ class LdapSettings:
     attributes: dict[str, tuple[str, ...]] = field(
         default_factory=dict, metadata={"parse_key": parse_role, "help": "in place of the preset's"}
     )
+    status: tuple[StatusTest, ...] = field(
+        default=(), metadata={"help": "in place of the preset's, if there are any"}
+    )
     submitter_at: Literal["", "user", "group"] = field(
         default="", metadata={"help": "where the filter submitter is applied; none: as the preset says"}
     )
@@ -124,6 +139,8 @@ class LdapSettings:
 
     def __post_init__(self) -> None:
         check_filters(self.filters)
+        if self.preset not in NAMES:
+            preset(self.preset)  # which is read again where it is used
         if self.dn_template:
             try:
                 check_dn(self.dn_template, ("login", "local", "domain"))
@@ -152,7 +169,7 @@ class LdapSettings:
         """The preset with what differs from it."""
         shape = merge(preset(self.preset), self.filters, self.attributes)
         at = self.submitter_at or shape.submitter_at
-        return Shape(shape.filters, shape.attributes, shape.status, at)
+        return Shape(shape.filters, shape.attributes, self.status or shape.status, at)
 
     def open_servers(self) -> tuple[Server, ...]:
         """The servers, each with the context that verifies it. Raises OSError for a CA file that is none."""

@@ -10,15 +10,14 @@ from types import TracebackType
 
 from directory.bindwire import BindResult, Reader, encode_unauthenticated
 from directory.drafts import Reading
-from directory.filters import fill_filter, names_of
 from directory.hosts import Background
 from directory.identity import Principal, Unavailable
 from directory.ldap import Session
 from directory.ldap_settings import LdapSettings
-from directory.people import Person
+from directory.people import Entry, Person
 from directory.roll import Roll
 from directory.searches import Searches
-from directory.servers import Server
+from directory.servers import Secured, Server
 from directory.troubles import Ambiguous, Puzzling, Refused
 
 
@@ -65,18 +64,20 @@ class Once:
         """The person behind a login in normal form."""
         return self.searches.find_person(self._session, login, self.background())
 
-    def count(self, login: str) -> int:
-        """How many entries the filter `user` finds for a login, at most 10."""
-        filter = fill_filter(self.searches.shape.filters["user"], names_of(login))
-        return len(self._session.search(self.settings.base, filter, ("1.1",), most=10))
+    def secured(self) -> Secured | None:
+        """What TLS has come to, None without TLS."""
+        return self._session.secured()
 
-    def sample(self) -> tuple[str, dict[str, int]]:
-        """The name of one person's entry (``""`` for none) and how many values each attribute has in it."""
+    def has_group(self) -> None:
+        """Raise Refused unless the submission group, if there is to be one, is there and may be read."""
+        if self.settings.submission_group:
+            self.searches.find_group(self._session)
+
+    def sample(self) -> Entry | None:
+        """The first of the people that the filter `users` finds, None when it finds nobody."""
         shape = self.searches.shape
         filter = shape.filters.get("users") or "(objectClass=person)"
-        for entry in self._session.enumerate(self.settings.base, filter, shape.wanted):
-            return entry.dn, {name: len(entry.values.get(name.lower(), ())) for name in shape.wanted}
-        return "", {}
+        return next(self._session.enumerate(self.settings.base, filter, shape.wanted), None)
 
     def has_base(self) -> None:
         """Raise Refused unless the base is there and may be read."""

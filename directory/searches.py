@@ -128,7 +128,14 @@ class Searches:
         if not template or ("{group}" in template and not places["group"]):
             return True
         at = places["group"] if self.shape.submitter_at == "group" else dn
-        return bool(session.search(at, fill_filter(template, places), ("1.1",), scope="BASE"))
+        may = bool(session.search(at, fill_filter(template, places), ("1.1",), scope="BASE"))
+        if not may and at == dn and "{group}" in template:
+            self.find_group(session)
+        return may
+
+    def find_group(self, session: Searching) -> None:
+        """Raise Refused unless the submission group is there and may be read: its name may be misspelt."""
+        session.search(self.settings.submission_group, "(objectClass=*)", ("1.1",), scope="BASE")
 
     def read_background(self, session: Searching) -> Background:
         """Everything that no login leads to. Raises Unavailable; Puzzling for what cannot be."""

@@ -25,3 +25,13 @@ class Server:
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{'ldaps' if self.tls == 'ldaps' else 'ldap'}://{host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Secured:
+    """What a TLS handshake came to: its version, the names in the server's certificate, and when that ends
+    (seconds since 1970)."""
+
+    version: str
+    names: tuple[str, ...]
+    until: float

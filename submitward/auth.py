@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import getpass
 import json
+import socket
 import sys
 import time
 from collections.abc import Iterator
@@ -114,17 +115,21 @@ class _Watch:
 def _at(
     settings: LdapSettings, reading: Reading, server: Server, login: str, password: bytes
 ) -> Iterator[Step]:
-    watch, name = _Watch(), "connect"
+    watch, name = _Watch(), "resolve"
     try:
+        found = sorted({str(one[4][0]) for one in socket.getaddrinfo(server.host, server.port)})
+        yield watch.step(name, f"{server.host} is {', '.join(found)}")
+        name = "connect"
         with Once(settings, reading, server) as once:
             once.connect()
-            yield watch.step(name, f"{server}, {'without TLS' if server.tls == 'none' else 'TLS is right'}")
+            secured = once.secured()
+            yield watch.step(name, f"{server}, {secured.version if secured else 'in CLEAR TEXT'}")
             name = "service account"
             once.bind_as_service()
             yield watch.step(name, settings.bind_dn or "anonymous")
             name = "look-up"
             yield from _person(once, watch, login, password)
-    except (Unavailable, Puzzling) as wrong:
+    except (Unavailable, Puzzling, OSError) as wrong:
         yield watch.step(name, str(wrong), UNAVAILABLE)
 
 

@@ -6,15 +6,19 @@ Knows what each step tells and how it is mended. Must not know LDAP's messages.
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Iterator
 
 from directory.drafts import Reading
 from directory.identity import Unavailable
 from directory.ldap_settings import LdapSettings
 from directory.once import Once
+from directory.people import login_of
 from directory.servers import Server
 from directory.troubles import Puzzling
 from submitward.findings import Finding, error, good, warning
+
+ENDS_SOON = 14 * 86400.0  # seconds before the end of a certificate
 
 
 def look_at_ldap(settings: LdapSettings, reading: Reading) -> Iterator[Finding]:
@@ -47,17 +51,12 @@ def _walk(settings: LdapSettings, reading: Reading, server: Server) -> Iterator[
 
 def _steps(once: Once, where: str) -> Iterator[Finding]:
     once.connect()
-    how = {"ldaps": "over TLS", "starttls": "over TLS after StartTLS", "none": "in CLEAR TEXT"}[
-        once.server.tls
-    ]
-    if once.server.tls == "none":
-        yield warning(where, f"connected {how}: passwords can be read on the way", "use ldaps://")
-    else:
-        yield good(where, f"connected {how}; certificate and name are right")
+    yield _secured(once, where)
     once.bind_as_service()
     yield good(where, f"bound as {once.settings.bind_dn or 'nobody (anonymous)'}")
     once.has_base()
     yield good(where, f"{once.settings.base} is there")
+    once.has_group()
     yield from _sample(once, where)
     background = once.background()
     yield good(
@@ -68,20 +67,34 @@ def _steps(once: Once, where: str) -> Iterator[Finding]:
     yield _unauthenticated(once, where)
 
 
+def _secured(once: Once, where: str) -> Finding:
+    found = once.secured()
+    if found is None:
+        return warning(where, "connected in CLEAR TEXT: passwords can be read on the way", "use ldaps://")
+    how = " after StartTLS" if once.server.tls == "starttls" else ""
+    date = time.strftime("%Y-%m-%d", time.gmtime(found.until))
+    names = ", ".join(found.names)
+    text = f"connected over {found.version}{how}; the certificate is for {names}, good until {date}"
+    if found.until - time.time() < ENDS_SOON:
+        return warning(where, text, "have it renewed: after that day every login is put off with 454")
+    return good(where, text)
+
+
 def _aliases(reading: Reading) -> int:
     return sum(len(names) for names in reading.aliases.values())
 
 
 def _sample(once: Once, where: str) -> Iterator[Finding]:
-    dn, values = once.sample()
-    if not dn:
+    entry = once.sample()
+    if entry is None:
         yield error(
             where,
             "the filter users finds nobody",
             "look at base, the preset and the service account's rights",
         )
         return
-    shape = once.searches.shape
+    shape, dn = once.searches.shape, entry.dn
+    values = {name: len(entry.texts((name,))) for name in shape.wanted}
     seen = ", ".join(f"{name} ({count})" for name, count in values.items() if count) or "nothing"
     needed = [shape.names("login"), shape.names("mailboxes", "aliases", "proxies")]
     lacking = [names for names in needed if not any(values[name] for name in names)]
@@ -90,16 +103,11 @@ def _sample(once: Once, where: str) -> Iterator[Finding]:
         yield error(where, f"{dn} shows {seen}, and no {names}", "let the service account read them")
         return
     yield good(where, f"a sample, {dn}, shows {seen}")
-    person = once.person(_login(once, dn))
+    person = once.person(login_of(entry, shape))
     if person is not None:
         yield good(where, f"looked up as {person.name}: one entry, {len(person.addresses)} addresses")
     else:
         yield error(where, f"{dn} is not found by the filter user", "look at filters.user")
-
-
-def _login(once: Once, dn: str) -> str:
-    """The login of the sample: what its name begins with is good enough, or the filter says so."""
-    return dn.partition(",")[0].partition("=")[2].lower()
 
 
 def _unauthenticated(once: Once, where: str) -> Finding:

@@ -47,9 +47,12 @@ def test_rest_grows_to_five_seconds_and_is_shortened_by_chance():
         assert breakers.candidates(most) == [0]
 
 
-def test_the_same_trouble_is_told_once():
+def test_the_same_trouble_is_told_once_a_minute():
     breakers = Breakers([0], lambda: 1.0)
-    assert [breakers.failed(0, t, w) for t, w in ((0, "a"), (1, "a"), (2, "b"))] == [True, False, True]
+    told = [
+        breakers.failed(0, t, w) for t, w in ((0, "a"), (1, "a"), (2, "b"), (61, "b"), (62, "b"), (63, "b"))
+    ]
+    assert told == [True, False, True, False, True, False]
     assert breakers.all_down
     assert breakers.why() == "b"
 

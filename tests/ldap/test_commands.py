@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.ldap.slapd import BASE, SERVICE, SERVICE_PASSWORD, host, password
+from tests.ldap.slapd import BASE, SERVICE, SERVICE_PASSWORD, host, ldif, password
 
 CLONE = Path(__file__).parents[2]
 
@@ -75,6 +75,8 @@ def test_owns_says_which_entry_and_attribute_gives_each_address(command):
     ("login", "secret", "status", "words"),
     [
         ("alice", password("alice"), 0, "the password is right"),
+        ("alice", password("alice"), 0, "127.0.0.1 is 127.0.0.1"),
+        ("alice", password("alice"), 0, "ms  ldaps://127.0.0.1"),
         ("alice", b"wr0ng-one", 1, "refused: wrong_password"),
         ("alice", b"", 1, "it is not sent"),
         ("latin", "pässwörd".encode("latin-1"), 0, "the password is right"),
@@ -103,13 +105,53 @@ def test_auth_test_walks_up_to_the_bind(command, login, secret, status, words):
         ({"attributes": {"login": ["employeeNumber"]}}, "employeeNumber"),
         ({"bind_dn": f"cn=nobody,{BASE}"}, "refuses the service account"),
         ({"filters": {"users": "(objectClass=account)"}}, "finds nobody"),
+        ({"filters": {"user": "(employeeNumber={login})"}}, "not found by the filter user"),
+        ({"submission_group": f"cn=misspelt,{BASE}"}, "search at cn=misspelt"),
     ],
-    ids=["good", "base", "CA", "connect", "resolve", "attribute", "service", "filter"],
+    ids=["good", "base", "CA", "connect", "resolve", "attribute", "service", "filter", "look-up", "group"],
 )
 def test_check_walks_the_directory_step_by_step(command, changes, words):
     found = text(command("check", changes=changes))
     assert any(word in found for word in words.split("|")), found
     assert "Traceback" not in found
+
+
+def test_check_tells_each_step_of_a_good_directory(command, slapd):
+    said = text(command("check"))
+    steps = (
+        "127.0.0.1 is 127.0.0.1",
+        "connected over TLSv1.3; the certificate is for localhost, 127.0.0.1, good until 20",
+        f"bound as {SERVICE}",
+        f"{BASE} is there",
+        "a sample, uid=user0000,",
+        "looked up as user0000: one entry",
+        "hosts, 2 aliases of domains",
+        "refuses a name without a password",
+    )
+    places = [said.find(step) for step in steps]
+    assert -1 not in places, said
+    assert places == sorted(places)
+
+
+def test_check_warns_of_a_certificate_that_ends_soon_and_of_clear_text(command, own_slapd, authority):
+    authority.issue("soon", days=5)
+    own_slapd.stop()
+    own_slapd.configure("soon")
+    own_slapd.start()
+    assert "have it renewed" in text(command("check", server=own_slapd))
+    plain = {"servers": [own_slapd.url], "insecure": True}
+    assert "CLEAR TEXT" in text(command("check", changes=plain))
+    over_start_tls = {"servers": [own_slapd.url], "start_tls": True}
+    assert "TLSv1.3 after StartTLS" in text(command("check", changes=over_start_tls))
+
+
+def test_check_takes_the_login_of_its_sample_from_the_attribute_and_not_from_the_name(command, own_slapd):
+    """As in Active Directory, where names begin with CN=."""
+    staff = f"ou=staff,{BASE}"
+    own_slapd.change("ldapadd", ldif(staff, objectClass="organizationalUnit", ou="staff"))
+    values = {"uid": "zoe", "cn": "Zoe Miller", "sn": "Miller", "mail": "zoe@example.org"}
+    own_slapd.change("ldapadd", ldif(f"cn=Zoe Miller,{staff}", objectClass="inetOrgPerson", **values))
+    assert "looked up as zoe: one entry" in text(command("check", server=own_slapd, changes={"base": staff}))
 
 
 def test_check_says_whether_unauthenticated_binds_are_accepted(command):

@@ -160,8 +160,9 @@ async def test_an_entry_without_any_address_is_unavailable_and_not_a_refusal(sla
         {"base": "dc=nowhere"},
         {"attributes": {"login": ("employeeNumber",)}},
         {"submission_group": "cn=none,dc=example,dc=org", "submitter_at": "group"},
+        {"submission_group": "cn=submitters,ou=misspelt,dc=example,dc=org"},
     ],
-    ids=["base", "login attribute", "group"],
+    ids=["base", "login attribute", "group", "group by memberOf"],
 )
 async def test_wrong_settings_are_unavailable_and_not_a_refusal(slapd, authority, changes):
     settings = settings_for(slapd.tls_url, authority=authority, **changes)

@@ -7,8 +7,9 @@ import yaml
 
 from directory.drafts import Reading
 from directory.filters import fill_filter, names_of
-from directory.ldap_settings import preset
+from directory.ldap_settings import PRESETS, LdapSettings, parse_preset, preset
 from directory.people import Around, Entry, person
+from directory.settings import load_directory_settings
 from directory.shape import FILTERS, StatusTest
 from directory.troubles import Puzzling
 
@@ -45,6 +46,28 @@ def test_a_written_entry_comes_to_what_is_wanted(name, title, case):
     assert bool(found.puzzle) == ("puzzle" in wanted)
 
 
+KINDS = (
+    "enabled",
+    "disabled",
+    "locked",
+    "expired",
+    "two mailboxes",
+    "alias",
+    "member of a group with mail",
+    "group in a group",
+    "delegate",
+    "duplicate mail",
+    "not ASCII",
+    "no address at all",
+)
+
+
+@pytest.mark.parametrize("name", ["active-directory", "freeipa"])
+def test_every_kind_of_entry_is_written(name):
+    titles = [title for one, title, _ in WRITTEN if one == name]
+    assert [kind for kind in KINDS if not any(kind in title for title in titles)] == []
+
+
 @pytest.mark.parametrize("name", ["active-directory", "freeipa"])
 def test_there_are_twelve_written_entries_at_least(name):
     assert len([1 for one, _, _ in WRITTEN if one == name]) >= 12
@@ -57,6 +80,28 @@ def test_a_preset_can_be_read_and_its_filters_filled_in(name):
     assert set(shape.filters) == set(FILTERS)
     for template in shape.filters.values():
         assert "*@b" not in fill_filter(template, places).replace("\\2a@b", "")
+
+
+def test_a_preset_may_be_a_file_of_ones_own(tmp_path):
+    mine = tmp_path / "mine.yaml"
+    mine.write_text((PRESETS / "openldap.yaml").read_text().replace("login: [uid]", "login: [userName]"))
+    given = LdapSettings(preset=str(mine), servers=(), base="dc=x")
+    assert given.shape.names("login") == ("userName",)
+    mine.write_text("filters: {user: (uid={login}}\n")
+    with pytest.raises(ValueError, match="the preset"):
+        LdapSettings(preset=str(mine), base="dc=x")
+    with pytest.raises(ValueError, match="openldap, 389ds"):
+        parse_preset("openldp")
+
+
+def test_tests_of_an_account_may_stand_in_the_settings(tmp_path):
+    path = tmp_path / "config.yaml"
+    status = "[{state: disabled, attribute: accountStatus, equals: disabled}]"
+    path.write_text(f"directory: {{ldap: {{base: dc=x, status: {status}}}}}\n")
+    shape = load_directory_settings(path).ldap.shape
+    made = Entry("uid=a,dc=x", {"uid": (b"a",), "mail": (b"a@example.org",), "accountstatus": (b"Disabled",)})
+    assert "accountStatus" in shape.wanted
+    assert person(made, Around(), shape, Reading(), {}, NOW).stopped == "disabled"
 
 
 @pytest.mark.parametrize(
