@@ -694,6 +694,7 @@ REMOVAL = Packet(b"m", b"\0\0\0\1dkim-signature\0\0")
         ((OWN, OWN, BROKEN), "ABC", b"Hello.\r\n", "observed=refuse reason=field_repeated"),
         ((OWN, BROKEN), "UNKNOWN", b"Hello.\r\n", "observed=defer reason=submitter_unknown"),
         ((OWN, BROKEN), "ABC", b"x" * 1200 + b"\r\n", "observed=refuse reason=long_line"),
+        ((FOREIGN, BROKEN), "ABC", b"x" * 1200 + b"\r\n", "observed=refuse reason=from_not_owned"),
     ],
 )
 @pytest_twisted.ensureDeferred
