@@ -16,10 +16,11 @@ import pytest
 
 from ledger.events import ITSELF
 from submitward import states
-from tests.policyd.house import ROOT
+from tests.policyd.house import ROOT, Client
 from tests.redis.hosts import Host, log_in, open_to_postfix, postfix, request, send
 from tests.redis.server import Server
 from tests.redis.test_blocks import command
+from tests.submitward.test_events import Follower
 
 PATIENCE = 15.0
 PLAN = "4 recipients per hour, 5 recipients per 2 hours, 6 recipients per 3 hours"
@@ -256,6 +257,39 @@ def test_every_kind_of_block_is_effective_within_a_second_on_open_connections_of
     for client in clients:
         while ask(client) != "DUNNO":
             assert time.monotonic() < until
+
+
+def test_who_follows_on_one_host_hears_of_the_other_and_through_an_outage() -> None:
+    server = Server().start()
+    hosts = [Host(server, "t:", f"mx{n}.example.org", plan=PLAN, unavailable="local") for n in (1, 2)]
+    followers: list[Follower] = []
+    try:
+        client = hosts[0].start().client()
+        trip(client, "user1", 1)
+        followers = [Follower(hosts[1].settings), Follower(hosts[1].settings, "--of", "user2")]
+        followers[0].wait("login:user1")
+        trip(client, "user2", 2)
+        followers[1].wait("login:user2")
+        server.stop()
+        for one in followers:
+            one.wait("It is tried again")
+        hosts[0].policyd.wait_for("state=unavailable")
+        trip(client, "user3", 3)
+        server.start()
+        followers[0].wait("login:user3  3 used of 4 recipients per hour")
+        assert "user3" not in followers[1].out.read_text()
+        assert followers[0].out.read_text().count("login:user3") == 1
+    finally:
+        ends = [one.end() for one in followers]
+        for host in hosts:
+            host.remove()
+        server.remove()
+    assert ends == [0, 0]
+
+
+def trip(client: Client, login: str, number: int) -> None:
+    assert send(client, login, f"sent{number}", 3)
+    assert client.ask(**request(login, f"refused{number}", 2)).startswith("450 4.7.1")
 
 
 @pytest.mark.parametrize(

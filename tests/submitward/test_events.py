@@ -156,9 +156,9 @@ def test_without_a_ledger_it_is_unavailable_and_none_is_made(command, words):
 class Follower:
     """`submitward events --follow` as a process."""
 
-    def __init__(self, command, *words):
-        self.out = command.ledger.parent / f"follow{time.monotonic_ns()}"
-        full = [sys.executable, "-m", "submitward", "--settings", str(command.settings)]
+    def __init__(self, settings, *words):
+        self.out = settings.parent / f"follow{time.monotonic_ns()}"
+        full = [sys.executable, "-m", "submitward", "--settings", str(settings)]
         with self.out.open("wb") as out:
             self.child = subprocess.Popen(
                 [*full, "events", "--follow", *words], stdout=out, stderr=subprocess.STDOUT, cwd=ROOT
@@ -179,7 +179,11 @@ class Follower:
 
 def test_several_follow_and_each_hears_of_what_comes_once(command):
     note(command, TRIP)
-    followers = [Follower(command), Follower(command, "--json"), Follower(command, "--of", "bob")]
+    followers = [
+        Follower(command.settings),
+        Follower(command.settings, "--json"),
+        Follower(command.settings, "--of", "bob"),
+    ]
     try:
         for one in followers[:2]:
             one.wait("0A1B2C3D")
@@ -199,7 +203,7 @@ def test_several_follow_and_each_hears_of_what_comes_once(command):
 
 def test_who_follows_goes_on_when_the_ledger_was_replaced(command):
     note(command, *(replace(TRIP, id=f"A{n}") for n in range(20)))
-    follower = Follower(command)
+    follower = Follower(command.settings)
     try:
         follower.wait("A19")
         command.ledger.unlink()
