@@ -10,6 +10,7 @@ plans, who pays, where grants are kept (as blocks are: ledger.blocks), or what t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Final, Literal
@@ -131,6 +132,12 @@ class Grants:
         """What is granted to `subject` at `now` (epoch seconds), the latest last."""
         known = self._by_subject.get(subject)
         return tuple(grant for grant in known if grant.holds(now)) if known else ()
+
+    def next_change(self, now: float) -> float:
+        """The first moment after `now` when one begins or ends (epoch seconds), infinity if none will."""
+        every = (grant for grants in self._by_subject.values() for grant in grants)
+        moments = (at for grant in every for at in (grant.start, grant.end) if at is not None and at > now)
+        return min(moments, default=math.inf)
 
     def __len__(self) -> int:
         return sum(map(len, self._by_subject.values()))

@@ -20,11 +20,11 @@ from ledger.grants import Grants
 from ledger.limits import Standing
 from policyd.attempts import charge_id
 from policyd.facts import AWAY, Away, Charge, Context, Facts, Inquiry, Rules, Verdict
-from policyd.inquiry import networks, plan
-from policyd.memory import Reservations, Standings, Transactions
+from policyd.inquiry import plan
+from policyd.memory import Reservations, Scoping, Standings, Transactions
 from policyd.narrowing import look_up
 from policyd.restrictions import conclude, decide
-from policyd.scopes import NO_GRANTS, Scope, scopes_of
+from policyd.scopes import NO_GRANTS, Scope
 from policyd.settlements import Settlements, ask
 from policyd.spending import Outcome
 from policyd.wire import Request
@@ -59,6 +59,7 @@ class Judge:
         self._ledger = ledger
         self._transactions = Transactions()
         self._standings = Standings()
+        self._scoping = Scoping()
         self._reservations = Reservations()
         self._released = 0
         self._warned = -_HOUR
@@ -245,5 +246,5 @@ class Judge:
         """Everybody whose limits a request counts for, and what is known of these."""
         if not isinstance(found, Principal):
             return (), ()
-        scopes = scopes_of(found, networks(request.client_address), self.rules.basis(self.grants), now)
+        scopes = self._scoping.of(found, request.client_address, self.rules, self.grants, now)
         return scopes, tuple(s for scope in scopes for s in self._standings.of(scope.subject, now))

@@ -1,7 +1,7 @@
 """What policyd remembers between requests, and forgets without harm.
 
-Knows recipients of open transactions, last known standings and unsettled reservations, all bounded. Must not
-know stores or protocols: whatever is forgotten here is asked for again, or found by the ledger.
+Knows recipients of open transactions, last known standings, scopes and unsettled reservations, all bounded.
+Must not know stores or protocols: what is forgotten here is asked for again, or found by the ledger.
 """
 
 from __future__ import annotations
@@ -9,8 +9,13 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Generic, NamedTuple, TypeVar
 
+from directory.identity import Principal
 from ledger.charges import Admitted, ChargeId, Refused
+from ledger.grants import Grants
 from ledger.limits import Standing
+from policyd.facts import Rules
+from policyd.inquiry import networks
+from policyd.scopes import NO_GRANTS, Scope, scopes_of
 
 MOST = 10_000  # entries of each kind
 STANDING_KEPT = 60.0  # seconds: a reservation that lapses elsewhere moves no generation
@@ -119,6 +124,32 @@ class Standings:
     def clear(self) -> None:
         """Nothing is known any more."""
         self._known.clear()
+
+
+class Scoping:
+    """The scopes of each principal from each address, as long as rules and grants are the same."""
+
+    def __init__(self, most: int = MOST) -> None:
+        self._known: Bounded[tuple[str, str, str, str], tuple[Scope, ...]] = Bounded(most)
+        self._of: tuple[Rules, Grants] | None = None
+        self._from = self._until = 0.0
+        self._basis = Rules().basis(NO_GRANTS)
+
+    def of(
+        self, principal: Principal, client_address: str, rules: Rules, grants: Grants, now: float
+    ) -> tuple[Scope, ...]:
+        """Every scope of what `principal` sends from `client_address` at `now` (scopes.scopes_of)."""
+        of = self._of
+        if of is None or of[0] is not rules or of[1] is not grants or not self._from <= now < self._until:
+            self._known.clear()
+            self._of, self._basis = (rules, grants), rules.basis(grants)
+            self._from, self._until = now, grants.next_change(now)
+        key = principal.subject, principal.plan, principal.domain, client_address
+        known = self._known.get(key)
+        if known is None:
+            known = scopes_of(principal, networks(client_address), self._basis, now)
+            self._known.set(key, known)
+        return known
 
 
 #: Reservations that are not settled; True once the ledger has admitted them.

@@ -11,7 +11,7 @@ from ledger.grants import Grant, Grants, parse_terms
 from ledger.limits import Standing, format_limit, parse_limit
 from policyd.facts import Facts, Rules
 from policyd.inquiry import networks, plan
-from policyd.memory import Standings
+from policyd.memory import Scoping, Standings
 from policyd.restrictions import conclude, decide
 from policyd.scopes import Basis, SharedLimits, held_of, scopes_of
 from policyd.wire import DUNNO, DeferIfPermit, Request
@@ -265,3 +265,21 @@ def test_standings_are_remembered_by_subject_for_all_who_share_it():
     known.learn(Refused(ours.limit, full, NOW + 60), NOW)
     assert known.of("relay", NOW) == (full,)
     assert known.of("login:alice", NOW) == (mine,)
+
+
+def test_scopes_are_remembered_until_rules_grants_or_the_time_change_them():
+    scoping = Scoping(most=2)
+    soon = grants(("login:alice", "+10 recipients"), start=NOW + 10, end=NOW + 20)
+
+    def amount(now, rules=RULES, given=soon, client="203.0.113.9", principal=ALICE):
+        return scoping.of(principal, client, rules, given, now)[0].limits[0].amount
+
+    assert [amount(NOW + n) for n in (0, 5, 10, 19, 20, 15, 0)] == [5, 5, 15, 15, 5, 15, 5]
+    assert scoping.of(ALICE, "203.0.113.9", RULES, soon, NOW) is scoping.of(
+        ALICE, "203.0.113.9", RULES, soon, NOW
+    )
+    assert amount(NOW, replace(RULES, plans=PLANS | {"default": PLANS["tenant"]})) == 50
+    assert amount(NOW, given=grants(("login:alice", "7 recipients per day"))) == 7
+    assert amount(NOW, principal=replace(ALICE, plan="tenant")) == 50
+    here = scoping.of(ALICE, "192.0.2.7", RULES, soon, NOW)
+    assert "network:192.0.2.0/24" in {scope.subject for scope in here}
