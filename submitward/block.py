@@ -14,6 +14,7 @@ from policyd.settings import Settings
 from sidecar.settings import SettingsError, duration
 from submitward.bookkeeping import DONE, Answer, Refused, answer, author, moment, the_book
 from submitward.listing import read, unlisted
+from submitward.scoping import at_home
 from submitward.targets import FORMS, argument, parse_target, plain
 
 HELP = "stop a principal, a domain or the whole relay from sending"
@@ -52,14 +53,16 @@ def keep(settings: Settings, options: argparse.Namespace) -> Answer:
         raise Refused("--for needs more than nothing")
     now = time.time()
     end = None if options.span is None else now + options.span
-    wanted = Block("", options.target, options.extent, author(), options.reason, options.contact, now, end)
+    subject, alias = at_home(settings, options.target)
+    wanted = Block("", subject, options.extent, author(), options.reason, options.contact, now, end)
     with the_book(settings) as book:
         kept = book.block(wanted)
     line = f"{kept.subject}: blocked ({kept.extent}) {until(kept)}, id {kept.id}"
     note = missing(settings, kept.subject)  # the block comes first: it is urgent, and looking may fail
     value = asdict(kept)
     del value["terms"]  # of grants only
-    return Answer(DONE, value, (line,), (f"{note}; the block holds all the same",) if note else ())
+    notes = ((alias,) if alias else ()) + ((f"{note}; the block holds all the same",) if note else ())
+    return Answer(DONE, value, (line,), notes)
 
 
 def missing(settings: Settings, subject: str) -> str:

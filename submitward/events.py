@@ -56,7 +56,9 @@ def find(settings: Settings, id: str) -> Answer:
     """The event of an incident, with the block of the same id."""
     with open_lookout(settings.ledger) as lookout:
         event = lookout.event(id.upper()) or lookout.event(id.lower())
-        block = next((one for one in lookout.history() if one.block.id == id.lower()), None)
+        block = next(
+            (one for one in lookout.history() if one.block.id == id.lower() and not one.block.is_grant), None
+        )
     if event is None and block is None:
         text = f"no event and no block {printable(id)}"
         where = f"only limits and blocks have events: look for incident={printable(id)} in the hosts' logs"

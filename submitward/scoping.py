@@ -27,7 +27,7 @@ def at_home(settings: Settings, subject: str) -> tuple[str, str]:
     home = settings.directory.reading.primary(name)
     if kind != "domain" or home == name:
         return subject, ""
-    return f"domain:{home}", f"{name} is an alias of {home}, whose limits these are"
+    return f"domain:{home}", f"{name} is an alias of {home}: its senders are at home there"
 
 
 def principal_of(settings: Settings, subject: str) -> Principal | None:

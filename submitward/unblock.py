@@ -9,6 +9,7 @@ import argparse
 
 from policyd.settings import Settings
 from submitward.bookkeeping import DONE, NO, Answer, Refused, answer, author, the_book
+from submitward.scoping import at_home
 from submitward.targets import FORMS, argument, parse_target, plain
 
 HELP = "lift every block of a target, or one block by its id"
@@ -31,12 +32,13 @@ def lift(settings: Settings, options: argparse.Namespace) -> Answer:
     """Lift what is meant; running sidecars learn of it within 250 ms."""
     if (options.target is None) == (options.id is None):
         raise Refused("give either a TARGET or --id ID")
+    target = None if options.target is None else at_home(settings, options.target)[0]
     with the_book(settings) as book:
         meant = [
             block.id
             for block in book.register.current()
             if not block.is_grant
-            and (options.id == block.id or (options.id is None and options.target == block.subject))
+            and (options.id == block.id or (options.id is None and block.subject in (target, options.target)))
         ]
         lifted = [block_id for block_id in meant if book.lift(block_id, author(), options.reason)]
     what = options.target or f"block {options.id}"

@@ -13,6 +13,9 @@ from tests.redis.hosts import Host, log_in, milter, postfix
 from tests.redis.server import running
 
 PLAN = "100 recipients per hour"
+#: what many share is given back with it
+SHARED = "limits: {domains: {default: default}, networks: {default: default}, relay: default}\n"
+PAYERS = ("login:alice", "domain:example.org", "network:127.0.0.1/32", "relay")
 
 
 class Stage:
@@ -20,7 +23,8 @@ class Stage:
         self.host, self.books, self.port = host, books, port
 
     def used(self, later: float = 0.0) -> int:
-        return self.books.used("login:alice", PLAN, later=later)
+        (used,) = {self.books.used(payer, PLAN, later=later) for payer in PAYERS}
+        return used
 
     def settles_at(self, expected: int) -> None:
         until = time.monotonic() + 5
@@ -33,7 +37,7 @@ class Stage:
 def stage() -> Iterator[Stage]:
     server = running()
     prefix = server.prefix()
-    host = Host(server, prefix, "mx1.example.org", plan=PLAN)
+    host = Host(server, prefix, "mx1.example.org", plan=PLAN, sections=SHARED)
     books = Books(prefix, server)
     one_smtpd = mail_host.MAIN + "default_process_limit = 1\nsmtpd_error_sleep_time = 0\n"
     try:

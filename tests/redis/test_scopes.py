@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 
@@ -10,6 +11,7 @@ import pytest
 from tests.redis.hosts import Host, end, log_in, mail, postfix, request, send
 from tests.redis.server import Server
 from tests.redis.test_blocks import command
+from tests.redis.test_mtas import spend
 
 PATIENCE = 10.0
 SECTIONS = """\
@@ -29,10 +31,10 @@ logins:
 """
 
 
-def made(server: Server, name: str, **more: str) -> Host:
+def made(server: Server, name: str, *, plans: str = PLANS, **more: str) -> Host:
     host = Host(server, "t:", name, sections=SECTIONS, **more)
     text = host.settings.read_text()
-    text = text.replace("plans: {default: [100 recipients per hour]}\n", PLANS)
+    text = text.replace("plans: {default: [100 recipients per hour]}\n", plans)
     domains = "directory: {domains: {example.org: {aliases: [example.net]}}, "
     host.settings.write_text(text.replace("directory: {", domains))
     (host.home / "directory.yaml").write_text(DIRECTORY)
@@ -114,6 +116,33 @@ def test_two_logins_share_their_domains_limit_the_relays_stops_all_and_a_grant_w
             assert time.monotonic() - began < 2
         for client in (alice, bob, carol):
             client.close()
+
+
+def test_two_hosts_at_full_speed_admit_exactly_what_two_logins_share() -> None:
+    server = Server().start()
+    plans = PLANS.replace("[10 ", "[70 ").replace("[14 ", "[1000 ")
+    first, second = (made(server, f"mx{n}.example.org", plans=plans) for n in (1, 2))
+    admitted: list[int] = []
+
+    def send_all(login: str, seed: int) -> None:
+        admitted.append(spend(port, second, login, seed))
+
+    try:
+        first.start()
+        second.start()
+        with postfix(first) as port:
+            lanes = [threading.Thread(target=send_all, args=each) for each in (("alice", 1), ("bob", 2))]
+            for lane in lanes:
+                lane.start()
+            for lane in lanes:
+                lane.join(120)
+        assert len(admitted) == 2
+        assert sum(admitted) == 70
+        assert used(first, "bob")[1] == 70
+    finally:
+        for host in (first, second):
+            host.remove()
+        server.remove()
 
 
 def test_what_is_given_back_is_given_back_to_all_who_paid(place) -> None:

@@ -224,6 +224,30 @@ def test_a_grant_lifts_the_limits_and_says_what_they_are_now(command):
     assert command("blocks", "--all")[1] == "no blocks\n"
 
 
+def test_an_exempt_sender_is_counted_over_its_limit_and_nothing_is_refused(command):
+    command("quota", "grant", "alice", "exempt", "--reason", "the boss")
+    for recipients in (8, 8):
+        assert len(command.send("login:alice", recipients).standings) == 4
+    shown = command.told("quota", "show", "alice")
+    assert (shown["exempt"], shown["limits"][0]["used"], shown["shares"][0]["limits"][0]["used"]) == (
+        True,
+        16,
+        16,
+    )
+    (listed,) = command.told("quota", "list", "--over")
+    assert (listed["subject"], listed["percent"], listed["exempt"]) == ("login:alice", 160, True)
+    command("quota", "grant", "domain:example.org", "20 recipients per hour", "--reason", "x")
+    assert command.send("login:alice", 5).standing.subject == "domain:example.org"  # refused by the others
+
+
+def test_a_block_of_an_alias_stops_who_is_at_home_at_its_domain(command):
+    status, out, error = command("block", "domain:example.net", "--reason", "spam")
+    assert status == 0
+    assert out.startswith("domain:example.org: blocked")
+    assert "example.net is an alias of example.org" in error
+    assert command("unblock", "domain:example.net")[0] == 0
+
+
 def test_a_block_is_not_revoked_and_a_grant_is_not_unblocked(command):
     block = command.told("block", "alice", "--reason", "spam")
     grant = command.told("quota", "grant", "alice", "exempt", "--reason", "x")
