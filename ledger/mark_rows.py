@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from ledger.marks import Mark, Pair, Seen
 from ledger.schema import Connection
 
-_COUNT = "SELECT count(*), coalesce(max(name = ?), 0) FROM marks WHERE key = ? AND due > ?"
+_COUNT = "SELECT ?, count(*), coalesce(max(name = ?), 0) FROM marks WHERE key = ? AND due > ?"
 _NOTE = """INSERT INTO marks (key, name, due) VALUES (?, ?, ?)
     ON CONFLICT DO UPDATE SET due = max(excluded.due, due)"""
 _FOREVER = 9e15  # epoch seconds
@@ -25,14 +25,19 @@ class MarkRows:
 
     def look(self, pairs: Iterable[Pair]) -> tuple[Seen, ...]:
         """See `Marks.look`."""
-        return tuple(self._seen(key, name) for key, name in pairs)
+        pairs = tuple(pairs)
+        if not pairs:
+            return ()
+        values = [value for at, (key, name) in enumerate(pairs) for value in (at, name, key, self.now)]
+        rows = self._execute(" UNION ALL ".join([_COUNT] * len(pairs)), values).fetchall()
+        return tuple(Seen(count, bool(holds)) for _, count, holds in sorted(rows))
 
     def note(self, marks: Iterable[Mark]) -> bool:
         """See `Marks.note`."""
         marks = tuple(marks)
         for mark in marks:
             if mark.most:
-                seen = self._seen(mark.key, mark.name)
+                (seen,) = self.look([(mark.key, mark.name)])
                 if seen.count - seen.holds >= mark.most:
                     return False
         for mark in marks:
@@ -67,7 +72,3 @@ class MarkRows:
         self._execute("INSERT OR IGNORE INTO secrets (name, value) VALUES (?, ?)", (name, make()))
         value: bytes = self._execute("SELECT value FROM secrets WHERE name = ?", (name,)).fetchone()[0]
         return value
-
-    def _seen(self, key: str, name: str) -> Seen:
-        count, holds = self._execute(_COUNT, (name, key, self.now)).fetchone()
-        return Seen(count, bool(holds))

@@ -21,6 +21,7 @@ from directory.identity import Credentials, Unavailable
 from ledger.charges import Ledger
 from ledger.charges import Unavailable as LedgerUnavailable
 from saslauthd import guard
+from saslauthd.returns import Returns
 
 NOTED_FOR = 3600.0  # seconds for which a known network is not noted again
 NOTED_MOST = 20_000
@@ -72,6 +73,7 @@ class Sentry:
         self._log = log
         self._clock = clock
         self._name, self._numbers = secrets.token_hex(6), count()
+        self.returns = Returns(reactor, lambda pairs: self._tell(self._ledger.guard_drop(pairs)))
         self._inside: Counter[str] = Counter()
         self._noted: OrderedDict[tuple[str, str], float] = OrderedDict()
 
@@ -82,6 +84,7 @@ class Sentry:
 
     @ledger.setter
     def ledger(self, ledger: Ledger) -> None:
+        self.returns.send()
         self._ledger, self._key = ledger, b""
 
     async def approach(self, credentials: Credentials, rip: bytes, *, at_once: bool = False) -> Case:
@@ -141,6 +144,8 @@ class Sentry:
 
     async def _take(self, case: Case, most: int) -> bool:
         """Take a ticket, unless `most` are taken. One that nobody waits for any more is given back."""
+        if self.returns.owes(guard.binds(case.trace.login)):
+            self.returns.send()
         case.taken = self._clock()
         case.ticket = guard.ticket(case.taken, f"{self._name}{next(self._numbers)}")
         mark = guard.bind(case.trace.login, case.ticket, most, self.rules)
@@ -168,8 +173,8 @@ class Sentry:
     def give_back(self, case: Case) -> None:
         """The password did not reach the directory, or was right: it counts no more."""
         if case.ticket:
-            ticket, case.ticket = case.ticket, ""
-            self._tell(self._ledger.guard_drop(((guard.binds(case.trace.login), ticket),)))
+            self.returns.add(guard.binds(case.trace.login), case.ticket)
+            case.ticket = ""
 
     def succeeded(self, case: Case) -> None:
         """The credential is right, and the directory has forgotten the login's failures where `binds_window`

@@ -208,6 +208,7 @@ class AuthService:
         self._judge.wake()
         await DeferredList([connection.drain() for connection in self._connections()])
         self._directory.stop()
+        self._sentry.returns.send()
         await self._ledger.stop()
 
     def _connections(self) -> list[AuthProtocol]:

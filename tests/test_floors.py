@@ -23,7 +23,7 @@ FLOORS = {
         0: "wire",
         1: "admissions answers guard mechanisms recollection session",
         2: "settings",
-        3: "app_passwords judge outlet reports sentry server service sharing sleepers",
+        3: "app_passwords judge outlet reports returns sentry server service sharing sleepers",
         4: "__main__",
     },
     "milter": {

@@ -10,6 +10,7 @@ from directory.identity import Credentials, Unavailable
 from ledger.charges import Unavailable as LedgerUnavailable
 from ledger.marks import Marks
 from saslauthd import guard
+from saslauthd.returns import SOON
 from saslauthd.sentry import Guarded, Sentry
 
 ALICE, HOME = Credentials("alice", b"pass"), b"198.51.100.7"
@@ -112,6 +113,7 @@ def test_who_hangs_up_on_the_way_leaves_no_ticket_behind(sentry, ledger, at_once
     running.cancel()
     ledger.tell()
     assert heard == [CancelledError]
+    sentry._reactor.advance(SOON)
     assert ledger.tickets() == ()
 
 
@@ -127,7 +129,25 @@ def test_an_attempt_that_does_not_go_to_the_directory_gives_its_ticket_back(sent
     _, heard = run(sentry.approach(ALICE, HOME, at_once=True))
     assert len(ledger.tickets()) == 1
     sentry.abandon(heard[0])
+    sentry._reactor.advance(SOON)
     assert ledger.tickets() == ()
+
+
+def test_tickets_go_back_together_and_before_their_login_takes_another(sentry, ledger):
+    cases = [run(whole(sentry, at_once=True))[1][0] for _ in range(4)]
+    ledger.trips = 0
+    for case in cases[:3]:
+        sentry.leave(case)
+        sentry.succeeded(case)
+    assert (len(ledger.tickets()), ledger.trips) == (4, 0)
+    (_, heard) = run(whole(sentry, at_once=True))
+    assert heard and heard != [Guarded]
+    assert (len(ledger.tickets()), ledger.trips) == (2, 3)  # all of them back, one taken, and a look
+    sentry.leave(cases[3])
+    sentry.succeeded(cases[3])
+    sentry._reactor.advance(SOON)
+    assert len(ledger.tickets()) == 1
+    assert sentry._reactor.getDelayedCalls() == []
 
 
 def test_a_repeated_credential_gets_no_more_than_half_of_the_tickets_however_it_comes(sentry, ledger):
