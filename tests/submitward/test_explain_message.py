@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 import pytest_twisted
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from twisted.internet import reactor
 
 from directory.address import Rules as AddressRules
@@ -20,7 +22,7 @@ from directory.file import read_file
 from directory.identity import Principal
 from milter.questions import KeysUnknown, Rules
 from milter.tables import parse_tables
-from submitward.message_explanation import MessageExplanation, as_text, explain_message
+from submitward.message_explanation import MessageExplanation, as_json, as_text, explain_message
 from submitward.message_file import CHUNK, FIELD_MAX, MessageFile
 from tests.milter.fields import HOSTILE, ORDINARY
 from tests.milter.mail_host import MailHost, mail_host, threaded
@@ -194,6 +196,26 @@ def test_whatever_is_no_message_has_no_author(alice: Principal, data: bytes) -> 
     explanation = read(data, alice)
     assert explanation.exit_status == 1
     assert "From" not in [seen.name for seen in explanation.fields]
+
+
+PIECES = st.sampled_from(
+    [
+        *(b"From", b"Sender", b"Resent-To", b"DKIM-Signature", b":", b" ", b"\t", b"\r", b"\n", b"\r\n"),
+        *(b"\0", b"<", b"@", b"alice@example.org", b"From x", b"\xff", b"x" * 1000, b"=?utf-8?q?a?=", b"("),
+    ]
+)
+
+
+@given(st.one_of(st.binary(max_size=300), st.lists(PIECES, max_size=25).map(b"".join)), st.booleans())
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_bytes_are_explained(alice: Principal, data: bytes, strict: bool) -> None:
+    explanation = read(data, alice, Rules(strict_names=strict))
+    assert explanation.exit_status in (0, 1)
+    text = as_text(explanation)
+    assert all(letter.isprintable() or letter == "\n" for letter in text)
+    assert json.loads(json.dumps(as_json(explanation)))["answer"] == explanation.answer
+    if explanation.exit_status == 0:
+        assert explanation.verdict.author.lower() in ("alice@example.org", "alice@example.net")
 
 
 class Endless(io.RawIOBase):
