@@ -1,6 +1,6 @@
 """Fuzz one protocol: ``python -m tests.fuzz NAME [--minutes N] [--seed N] [--folder DIR] [FILE…]``.
 
-NAME is auth, milter or policy. FILEs are replayed instead. See the README beside this.
+NAME is auth, milter, observe or policy. FILEs are replayed instead. See the README beside this.
 """
 
 from __future__ import annotations
@@ -70,10 +70,10 @@ def target(name: str) -> Any:
         from tests.fuzz.auth import Auth
 
         return Auth()
-    if name == "milter":
-        from tests.fuzz.milter import Milter
+    if name in ("milter", "observe"):
+        from tests.fuzz.milter import Milter, Observe
 
-        return Milter()
+        return Milter() if name == "milter" else Observe()
     from tests.fuzz.policy import Policy
 
     return Policy()
@@ -82,7 +82,7 @@ def target(name: str) -> Any:
 def main() -> None:
     """Fuzz until the time is over or something is found."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
-    parser.add_argument("name", choices=("auth", "milter", "policy"))
+    parser.add_argument("name", choices=("auth", "milter", "observe", "policy"))
     parser.add_argument("--minutes", type=int, default=60)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--folder", type=Path, default=Path("/var/tmp/submitward-fuzz"))
@@ -112,11 +112,11 @@ def fuzz(name: str, folder: Path, minutes: int, seed: int) -> None:
         played.run(data)
 
     more: dict[str, Any] = {}
-    if name == "milter":
+    if seeds.wire_of(name) == "milter":
         more["custom_mutator"] = lambda data, size, dice: reframed(data, size, dice, atheris.Mutate)
     options = [f"-seed={seed}", f"-max_total_time={60 * minutes}", "-max_len=6000", "-rss_limit_mb=1500"]
     options += [
-        f"-dict={Path(__file__).parent / 'words' / name}.dict",
+        f"-dict={Path(__file__).parent / 'words' / seeds.wire_of(name)}.dict",
         f"-artifact_prefix={folder}/",
         "-print_final_stats=1",
     ]

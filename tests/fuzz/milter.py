@@ -6,7 +6,7 @@ import re
 import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from twisted.internet.defer import ensureDeferred
 
@@ -39,6 +39,7 @@ OWNED = frozenset(
     for domain in ("example.org", "example.net")
 )
 VERBS = frozenset(("record", "take_up", "refund", "app_passwords"))
+_SIGNATURE = re.compile(rb"(?=.*\bv\s*=\s*1)(?=.*\bd\s*=)(?=.*\bb\s*=)(?=.*\bbh\s*=)(?=.*\bh\s*=)", re.S)
 _REPLY = re.compile(rb"(?:4\d\d 4|5\d\d 5)\.\d{1,3}\.\d{1,3} [ -~]+\0")
 
 
@@ -91,6 +92,8 @@ class Milter(Target):
     """The milter, with bodies looked at."""
 
     name = "milter"
+    mode: Literal["enforce", "observe"] = "enforce"
+    forgery = (b"y", b"550 5.6.0")  # what the neighbour hears when it forges
 
     def __init__(self) -> None:
         super().__init__()
@@ -98,7 +101,7 @@ class Milter(Target):
         self.ledger = ModelLedger(self.clock.seconds)
         ledger = Stores(self.ledger, VERBS, LedgerUnavailable)
         self.stores = [directory, ledger]
-        settings = Settings(version=1, mta=MTA, author=AuthorSettings())
+        settings = Settings(version=1, mta=MTA, author=AuthorSettings(mode=self.mode))
         self.service = MilterService(
             settings,
             reactor=self.clock,
@@ -110,7 +113,7 @@ class Milter(Target):
         )
         self._factory: Any = self.service.factory(Listener("unix:/run/fuzz"))
         self.service.start()
-        self.passed: list[tuple[Any, Any]] = []
+        self.judged: list[tuple[Any, Any]] = []
         self._witness_verdicts()
         self.neighbour: Transport = connect(self._factory)
         self.neighbour.arrive(OFFER)
@@ -123,14 +126,13 @@ class Milter(Target):
             return real(message, mta).addCallback(note)
 
         def note(result: tuple[Any, Any]) -> tuple[Any, Any]:
-            if result[1].outcome == "pass":
-                self.passed.append(result)
+            self.judged.append(result)
             return result
 
         judge.judge = judged
 
     def prepare(self, how: How) -> None:
-        self.passed.clear()
+        self.judged.clear()
         for queue_id, principal, sender in () if how.other else RECORDS:
             self._record(queue_id, principal, sender)
 
@@ -160,7 +162,7 @@ class Milter(Target):
         said = message("NEIGHBOUR1f6c", b"")
         self.neighbour.arrive(said[said.index(b"DN") - 4 :])
         heard = [(packet.command, packet.data[:9]) for packet in answers(bytes(self.neighbour.heard))]
-        verdict = (b"y", b"550 5.6.0") if forges else (b"c", b"")
+        verdict = self.forgery if forges else (b"c", b"")
         promise(heard == [(b"c", b""), verdict], f"the neighbour heard {heard}")
         self.neighbour.arrive(encode(Packet(b"A")))
 
@@ -171,15 +173,33 @@ class Milter(Target):
             promise(
                 packet.command != b"m" or struct.unpack("!I", packet.data[:4])[0] > 0, "no field's number"
             )
-        promise(not (self.passed and (how.other or how.away)), "a message passed that nobody submits")
-        for case, verdict in self.passed:
+        passed = [result for result in self.judged if result[1].outcome == "pass"]
+        promise(not (passed and (how.other or how.away)), "a message passed that nobody submits")
+        for case, verdict in passed:
             _owned(case.message.header.author, verdict.author)
             known = {queue_id for queue_id, *_ in RECORDS}
             promise(case.claimed.queue_id in known, "a message passed that was never charged")
 
-    def judge_log(self, how: How, lines: list[str]) -> None:
-        passed = sum("verdict=pass" in line and "NEIGHBOUR1f6c" not in line for line in lines)
-        promise(passed <= len(self.passed), "the log tells of more than passed")
+
+class Observe(Milter):
+    """The milter while it only observes: nobody is refused, and no signature stays that stops the signer."""
+
+    name = "observe"
+    mode = "observe"
+    forgery = (b"c", b"")
+
+    def check(self, how: How, said: bytes, heard: bytes) -> None:
+        for packet in answers(heard):
+            promise(packet.command in (b"O", b"c", b"m"), f"answer {packet.command!r}")
+        for case, verdict in self.judged:
+            header = case.message.header
+            if not case.message.may_edit or header.is_too_large:
+                continue
+            gone = {(claim.name, claim.number) for claim in verdict.removed}
+            for claim in header.claims:
+                stays = (claim.name, claim.number) not in gone
+                if claim.name == b"dkim-signature" and stays:
+                    promise(_SIGNATURE.match(claim.value), f"a broken signature stays: {claim.value!r}")
 
 
 def _owned(field: bytes, author: str) -> None:

@@ -10,8 +10,14 @@ CORPUS = Path(__file__).with_name("corpus")
 WAYS = (0x00, 0x01, 0x0A, 0x04, 0x18, 0x20, 0x42, 0x80)
 
 
+def wire_of(name: str) -> str:
+    """The protocol that a harness speaks."""
+    return "milter" if name == "observe" else name
+
+
 def transcripts(name: str) -> Iterator[bytes]:
     """What the peer says in each transcript of a protocol."""
+    name = wire_of(name)
     folder = CORPUS.parents[1] / "transcripts" / name
     for path in sorted(folder.glob("*.txt")):
         if name == "auth":
@@ -46,6 +52,6 @@ def kept(name: str) -> list[Path]:
 def write(name: str, folder: Path) -> None:
     """Lay the seeds of a protocol into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
-    for number, said in enumerate([*transcripts(name), *(authors() if name == "milter" else ())]):
+    for number, said in enumerate([*transcripts(name), *(authors() if wire_of(name) == "milter" else ())]):
         for way in {WAYS[0], WAYS[1 + number % (len(WAYS) - 1)]}:
             (folder / f"{number}-{way:02x}").write_bytes(bytes([way]) + said)

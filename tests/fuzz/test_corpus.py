@@ -15,11 +15,11 @@ from tests.fuzz import seeds
 from tests.fuzz.__main__ import reframed
 from tests.fuzz.auth import Auth
 from tests.fuzz.ground import Target
-from tests.fuzz.milter import Milter
+from tests.fuzz.milter import Milter, Observe
 from tests.fuzz.peers import BrokenPromise
 from tests.fuzz.policy import Policy
 
-TARGETS = {target.name: target for target in (Auth, Milter, Policy)}
+TARGETS = {target.name: target for target in (Auth, Milter, Observe, Policy)}
 KEPT_MOST = 200  # inputs of all protocols
 SMALL = 4096  # octets of one
 
@@ -105,6 +105,13 @@ def test_an_accept_is_seen(play: Target, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_an_author_who_is_not_asked_for_is_seen(play: Target, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("milter.questions.owns_author", lambda *_: "everything")
     with pytest.raises(BrokenPromise, match="passed"):
+        replay(play)
+
+
+@pytest.mark.parametrize("play", ["observe"], indirect=True)
+def test_a_broken_signature_that_stays_is_seen(play: Target, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("milter.judgement.broken_claims", lambda *_: ())
+    with pytest.raises(BrokenPromise, match="a broken signature stays"):
         replay(play)
 
 
