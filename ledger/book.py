@@ -51,7 +51,7 @@ _UNTAKEN = f"""SELECT {FIELDS} FROM charges WHERE mta = ? AND made BETWEEN ? AND
     AND principal IS NOT NULL AND state IN ({RESERVED}, {SETTLED}) LIMIT {UNTAKEN_AT_ONCE}"""  # noqa: S608
 _WRITE = """INSERT OR REPLACE INTO charges (mta, queue_id, instance, state, due, made, era, principal, sender,
     messages, recipients, bytes, limits, takings) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
-_TAKE_UP = "UPDATE charges SET taken_up = 1 WHERE mta = ? AND queue_id = ?"
+_TAKE_UP = f"UPDATE charges SET taken_up = 1 WHERE id = ? AND state IN ({RESERVED}, {SETTLED})"  # noqa: S608
 _CHANGE = "UPDATE charges SET state = ?, due = ?, era = ?, takings = ? WHERE id = ?"
 _NOTHING = Amounts(0, 0, 0)
 
@@ -168,7 +168,8 @@ class Book(Transaction):
 
     def take_up(self, mta: str, queue_id: str) -> Submission | None:
         """See `charges.Ledger.take_up`."""
-        self._execute(_TAKE_UP, (write(mta), write(queue_id)))
+        if row := self._newest(mta, queue_id):
+            self._execute(_TAKE_UP, (row.id,))
         return self.record(mta, queue_id)
 
     def refund_untaken(self, mta: str, older_than: float) -> int:
@@ -209,8 +210,7 @@ class Book(Transaction):
 
     def forget(self, charge: ChargeId) -> None:
         """Give a charge back, whatever its state, and know it no more: it is counted elsewhere."""
-        row = self._find(charge)
-        if row is not None:
+        if row := self._find(charge):
             self._give_back(row)
             self._execute("DELETE FROM charges WHERE id = ?", (row.id,))
 
@@ -228,12 +228,12 @@ class Book(Transaction):
                 self._execute("DELETE FROM charges WHERE id = ?", (row.id,))
 
     def _find(self, charge: ChargeId) -> ChargeRow | None:
-        key = (write(charge.mta), write(charge.queue_id), write(charge.instance))
+        key = write(charge.mta), write(charge.queue_id), write(charge.instance)
         return ChargeRow(row) if (row := self._execute(_FIND, key).fetchone()) else None
 
     def _newest(self, mta: str, queue_id: str) -> ChargeRow | None:
-        row = self._execute(_NEWEST, (write(mta), write(queue_id))).fetchone()
-        return ChargeRow(row) if row else None
+        key = write(mta), write(queue_id)
+        return ChargeRow(row) if (row := self._execute(_NEWEST, key).fetchone()) else None
 
     def _lapse(self, row: ChargeRow) -> None:
         self._give_back(row)

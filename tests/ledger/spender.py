@@ -1,7 +1,7 @@
 """A child process that spends: reserves and settles as fast as it can, and prints what it was told.
 
-`python -m tests.ledger.spender FILE NAME COUNT` — one line per answered message on standard output, written
-only once the ledger has answered.
+`python -m tests.ledger.spender FILE NAME COUNT [REDIS PREFIX]` — one line per answered message on standard
+output, written only once the ledger has answered. NAME is the MTA's too.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from twisted.internet import asyncioreactor
 LIMIT = "2000 recipients per day"
 
 
-def main(path: str, name: str, count: int) -> None:
+def main(path: str, name: str, count: int, redis: str = "", prefix: str = "") -> None:
     asyncioreactor.install()
     from pathlib import Path
 
@@ -21,16 +21,21 @@ def main(path: str, name: str, count: int) -> None:
 
     from ledger.charges import Admitted, Amounts, ChargeId, Submission
     from ledger.limits import parse_limit
+    from ledger.settings import LedgerSettings, RedisSettings
+    from ledger.shared import SharedLedger
     from ledger.sqlite import SqliteLedger
     from tests.ledger.stores import Lines
 
-    ledger = SqliteLedger(Path(path), reactor=reactor, log=Lines())
+    ledger = file = SqliteLedger(Path(path), reactor=reactor, log=Lines())
+    if redis:
+        settings = LedgerSettings("redis", redis=RedisSettings(redis, prefix=prefix))
+        ledger = SharedLedger(settings, local=file, reactor=reactor, log=Lines())
     limits = (("relay", parse_limit(LIMIT), True),)
     numbers = iter(range(count))
 
     async def lane() -> None:
         for number in numbers:
-            charge = ChargeId("mx1", f"{name}{number}", f"{name}{number}")
+            charge = ChargeId(name, f"{name}{number}", f"{name}{number}")
             got = await ledger.reserve(charge, Submission("relay", ""), Amounts(1, 1, 0), limits)
             if not isinstance(got, Admitted):
                 print("refused", flush=True)
@@ -51,4 +56,4 @@ def main(path: str, name: str, count: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), *sys.argv[4:])

@@ -11,6 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from ledger.book import Book
 from ledger.charges import Amounts, ChargeId, Submission
 from ledger.clock import Time
+from ledger.counters import Counters
 from ledger.limits import parse_limit
 from ledger.model import ModelLedger
 from ledger.schema import prepare
@@ -41,16 +42,63 @@ submissions = st.one_of(st.none(), st.builds(Submission, st.sampled_from(SUBJECT
 held = st.lists(st.tuples(st.sampled_from(SUBJECTS), st.integers(0, 6), st.booleans()), max_size=4)
 
 
+class Promise(Counters):
+    """Counters that hold themselves to what the ledger promises, by a clock that nobody sets.
+
+    In no interval as long as a window is more taken than its amount; and, where no clock was set back,
+    nothing is refused that would have fit a sixtieth of the window ago.
+    """
+
+    def __init__(self, machine):
+        super().__init__()
+        self.machine = machine
+        self.taken_at = {}  # counter: what was taken, and when
+
+    def _within(self, subject, limit, seconds):
+        since = self.machine.passed - seconds
+        taken = self.taken_at.get((subject, limit.unit, limit.window), ())
+        return sum(taking.amount for at, taking in taken if at > since)
+
+    def take(self, limits, amounts, now):
+        takings = super().take(limits, amounts, now)
+        keys = dict.fromkeys((s, limit.unit, limit.window) for s, limit, _ in limits if limit.window)
+        for key, taking in zip((key for key in keys if getattr(amounts, key[1])), takings, strict=True):
+            self.taken_at.setdefault(key, []).append((self.machine.passed, taking))
+        for subject, limit, enforce in limits:
+            if enforce and limit.window and getattr(amounts, limit.unit):
+                assert self._within(subject, limit, limit.window) <= limit.amount
+        return takings
+
+    def refused(self, failing, amounts, now):
+        for subject, limit, _ in failing:
+            if limit.window and not self.machine.back:
+                late = self._within(subject, limit, limit.window + limit.window / 60)
+                assert late + getattr(amounts, limit.unit) > limit.amount
+        return super().refused(failing, amounts, now)
+
+    def forget(self, subject, now):
+        self.taken_at = {key: taken for key, taken in self.taken_at.items() if key[0] != subject}
+        return super().forget(subject, now)
+
+
 class BookAgainstModel(RuleBasedStateMachine):
-    """Every verb goes to both, each in a transaction of its own; the answers are the same."""
+    """Every verb goes to both, each in a transaction of its own; the answers are the same, and keep the
+    promise."""
 
     limits = tuple(map(parse_limit, LONG))
     back = True
+    passed = 0.0  # seconds, whatever the clock says
+
+    def promising(self):
+        """The model, holding itself to the promise."""
+        model = ModelLedger(lambda: self.now)
+        model._counters = Promise(self)
+        return model
 
     @initialize()
     def open(self):
         self.now = 1.8e9 + 5.0
-        self.model = ModelLedger(lambda: self.now)
+        self.model = self.promising()
         self.connection = sqlite3.connect(":memory:", isolation_level=None)
         prepare(self.connection)
         self.book = Book(self.connection, lambda: "x")
@@ -113,6 +161,14 @@ class BookAgainstModel(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([0.0, 0.5, 1.0, 59.5, 170.0, 200.0, 1800.0, 3600.0, 7200.0, 86400.0]))
     def time_passes(self, seconds):
         self.now += seconds
+        self.passed += seconds
+
+    @rule(number=st.integers(0, 50), late=st.booleans())
+    def time_passes_to_where_something_taken_has_just_not_left_its_window_or_must_have(self, number, late):
+        taken = self.model._counters.taken_at.items()
+        leaves = [at + key[2] + (key[2] / 60 if late else -0.25) for key, all_of in taken for at, _ in all_of]
+        if leaves and (seconds := leaves[number % len(leaves)] - self.passed) > 0:
+            self.time_passes(seconds)
 
     @rule(seconds=st.sampled_from([0.5, 200.0, 3600.0, 86400.0]))
     def the_clock_is_set_back(self, seconds):
@@ -155,3 +211,4 @@ TestBookAgainstModel = BookAgainstModel.TestCase
 TestWithShortWindows = WithShortWindows.TestCase
 for machine in (TestBookAgainstModel, TestWithShortWindows):
     machine.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
+del machine

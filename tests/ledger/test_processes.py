@@ -1,4 +1,4 @@
-"""Several processes on one file, and processes that are killed."""
+"""Several processes on one file or one Redis, and processes that are killed."""
 
 from __future__ import annotations
 
@@ -12,17 +12,20 @@ from pathlib import Path
 from ledger.bookfile import open_book
 from ledger.limits import parse_limit
 from tests.ledger.spender import LIMIT
+from tests.redis.books import Books
+from tests.redis.server import running
 
 ROOT = Path(__file__).parents[2]
 
 
-def spenders(path, names, count):
-    """Started processes, all ready to begin at once."""
-    command = [sys.executable, "-m", "tests.ledger.spender", str(path)]
-    children = [
-        subprocess.Popen([*command, name, str(count)], cwd=ROOT, stdin=-1, stdout=-1, text=True)
-        for name in names
-    ]
+def spenders(path, names, count, *redis):
+    """Started processes, all ready to begin at once; with the url of a Redis and a prefix, each with a file
+    of its own beside."""
+    children = []
+    for name in names:
+        command = [sys.executable, "-m", "tests.ledger.spender", str(path) + (name if redis else ""), name]
+        command += [str(count), *redis]
+        children.append(subprocess.Popen(command, cwd=ROOT, stdin=-1, stdout=-1, text=True))
     for child in children:
         assert child.stdout.readline() == "ready\n"
     for child in children:
@@ -52,6 +55,18 @@ def test_processes_that_start_at_once_and_spend_at_full_speed_never_overrun_by_o
     assert len(lines) == 2700
     assert sum(line.startswith("settled") for line in lines) == 2000
     assert used(path) == 2000
+
+
+def test_mail_hosts_that_spend_at_full_speed_from_one_redis_never_overrun_by_one(tmp_path):
+    server = running()
+    prefix = server.prefix()
+    children = spenders(tmp_path / "copy", "abc", 900, server.url, prefix)
+    lines = [line for child in children for line in child.communicate(timeout=60)[0].splitlines()]
+    assert len(lines) == 2700
+    assert sum(line.startswith("settled") for line in lines) == 2000
+    books = Books(prefix, server)
+    assert books.used("relay", LIMIT) == books.used("relay", LIMIT, later=3700) == 2000
+    books.close()
 
 
 def test_a_killed_process_loses_nothing_that_was_answered(tmp_path):

@@ -9,7 +9,6 @@ from hypothesis.stateful import initialize, rule
 from ledger import script
 from ledger.charges import Submission
 from ledger.limits import parse_limit
-from ledger.model import ModelLedger
 from ledger.redis import SCRIPT
 from tests.ledger.test_limits import done
 from tests.ledger.test_machine import SHORT, BookAgainstModel
@@ -35,7 +34,7 @@ class ScriptAgainstModel(BookAgainstModel):
     @initialize()
     def open(self):
         self.now = 1.8e9 + 5.0
-        self.model = ModelLedger(lambda: self.now)
+        self.model = self.promising()
         self.runner = Runner(running().prefix())
         self.book = True
 
