@@ -71,7 +71,8 @@ def _check(text: str, start: int, depth: int) -> int:
             raise ValueError(f"cannot be read at {text[at : at + 20]!r}: a term is like (mail={{login}})")
         at = item.end()
     if text[at : at + 1] != ")":
-        raise ValueError(f"lacks a parenthesis before {text[at : at + 20]!r}")
+        where = f"before {text[at : at + 20]!r}" if text[at:] else "at its end"
+        raise ValueError(f"lacks a parenthesis {where}")
     return at + 1
 
 

@@ -15,10 +15,9 @@ from contextlib import suppress
 from typing import Any, Literal, cast
 
 from directory.bindwire import PPOLICY, BindResult, Response
-from directory.identity import Unavailable
 from directory.people import Entry
 from directory.servers import Secured, Server
-from directory.troubles import Ambiguous, Refused, Transport
+from directory.troubles import Ambiguous, Refused, Speaking, Transport
 
 with warnings.catch_warnings():  # ldap3 2.9.1 names attributes that pyasn1 0.6 has renamed
     warnings.filterwarnings("ignore", "(tagMap|typeMap) is deprecated", DeprecationWarning)
@@ -207,26 +206,10 @@ class Session:
         if left is not None:
             left.close()
 
-    def _speaking(self, what: str) -> _Speaking:
+    def _speaking(self, what: str) -> Speaking:
         if self._is_hung_up:
             raise Transport(f"{self.server}: {what}: it was given up")
-        return _Speaking(f"{self.server}: {what}")
-
-
-class _Speaking:
-    """Turns whatever ldap3, the socket or TLS raise into Transport."""
-
-    def __init__(self, what: str) -> None:
-        self._what = what
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, at: object) -> None:
-        # ldap3 decodes by hand: what a broken answer raises there is an IndexError, a TypeError or the like.
-        if isinstance(error, Exception) and not isinstance(error, (Unavailable, Warning)):
-            words = str(error).splitlines()[0] if str(error) else ""
-            raise Transport(f"{self._what}: {type(error).__name__}: {words[:300]}") from None
+        return Speaking(f"{self.server}: {what}")
 
 
 def _entries(response: Iterable[dict[str, Any]] | None) -> tuple[Entry, ...]:

@@ -107,8 +107,9 @@ def bind_as_service(session: Session, dn: str, password: str) -> None:
     """Bind as the service account. Raises Transport, and Refused when the server refuses it."""
     result = session.bind(dn, password.encode())
     if result.code != 0:
+        why = f"result {result.code} {result.text[:200]}".strip()
         raise Refused(
-            f"{session.server} refuses the service account {dn}: result {result.code} {result.text[:200]}:"
+            f"{session.server} refuses the service account {dn}: {why}:"
             " nobody can log in until bind_dn and password in the settings are right"
         )
 

@@ -12,8 +12,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.ldap.relay import TTL
-
 AUTH, RCPT, BACK = 8.0, 5.0, 10.0
 LOADED = 1.0  # seconds that a loaded machine may add to what a client measures
 
@@ -127,16 +125,19 @@ def test_an_outage_is_put_off_in_time_and_ends_by_itself(reached, fault, logged)
     other = relay.fresh()
     unknown = relay.submitter(other)
     said_before = len(relay.lab.log("supervisor"))
+
+    def shows():
+        return re.search(logged, relay.lab.log("supervisor")[said_before:])
+
     fault.go_wrong(relay)
     try:
         many_are_put_off(relay, fault, app_password)
-        sessions_are_answered(relay, known, unknown, other, fault)
+        sessions_are_answered(relay, known, unknown, other, fault, shows)
         many_are_put_off(relay, fault, app_password)  # and later on, when the breakers know
     finally:
         fault.go_right(relay)
     it_comes_back(relay, unknown, other)
     said = relay.lab.log("supervisor")[said_before:]
-    assert re.search(logged, said)
     if not isinstance(fault, Restarting):
         assert {"directory_stale", "directory_fresh"} <= set(re.findall(r"directory_\w+", said))
     known.close()
@@ -164,13 +165,13 @@ def many_are_put_off(relay, fault, app_password):
         assert took < AUTH + LOADED
 
 
-def sessions_are_answered(relay, known, unknown, other, fault):
+def sessions_are_answered(relay, known, unknown, other, fault, shows):
     """Who policyd knows may go on; who it doesn't is asked to come again."""
-    until = time.monotonic() + TTL + LOADED
+    until = time.monotonic() + 20
     while True:
         code, text, took = relay.rcpt_in(known, "bob@example.org")
         assert (code, took < RCPT + LOADED) == (250, True), (text, took)
-        if isinstance(fault, Restarting) or relay.metric("directory_stale"):
+        if isinstance(fault, Restarting) or (shows() and relay.metric("directory_stale")):
             break
         assert time.monotonic() < until  # what is known is soon too old, and still answers
         time.sleep(0.2)
