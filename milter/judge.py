@@ -9,7 +9,7 @@ of, is temporary.
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from secrets import token_hex
 from time import time
 from typing import Any
@@ -31,6 +31,7 @@ from milter.questions import Rules, Signing
 from milter.refunds import WAIT, Refund, Refunds
 from milter.session import Message
 from milter.submitter import Claim, Doubt, Inquiry, Nobody, agreed, by_macros, by_record, claim, payer
+from milter.tables import Tables
 
 DEADLINE = 10.0  # seconds from the end of headers to our answer, the wait for a refund included
 
@@ -47,6 +48,7 @@ class Case:
     incident: str
     subject: str = ""  # who was charged
     refund: Refund | None = None
+    began: float | None = None  # when its connection did, None: unknown
 
 
 class Judge:
@@ -77,10 +79,13 @@ class Judge:
     def ledger(self, ledger: Ledger) -> None:
         self.refunds.ledger = ledger
 
-    def judge(self, message: Message, mta: str) -> Deferred[tuple[Case, Verdict]]:
-        """The verdict, within the deadline. The Deferred never fails; it has fired if nothing had to wait."""
+    def judge(self, message: Message, mta: str, began: float | None = None) -> Deferred[tuple[Case, Verdict]]:
+        """The verdict, within the deadline. The Deferred never fails; it has fired if nothing had to wait.
+
+        `began`: when the connection did, by the reactor's clock.
+        """
         claimed = claim(message)
-        case = Case(message, claimed, mta, token_hex(4), payer(claimed))
+        case = Case(message, claimed, mta, token_hex(4), payer(claimed), began=began)
         rules = self.rules
         found = Deferred.fromCoroutine(self._find(case, rules))
         if not found.called:
@@ -112,20 +117,23 @@ class Judge:
         except Nobody:
             return refuse("no_principal", replies.no_principal(rules.contact, case.incident))
         case.subject = principal.subject
-        verdict = decide(case.message, principal, rules, await self._tables(), case.incident)
+        verdict = decide(case.message, principal, rules, await self._tables(case.began), case.incident)
         if verdict.outcome == "pass" and rules.by_record and rules.mode == "enforce":
             # Not before: until it passes, a message that dies with this process is given back.
             by_record(case.claimed, await self.ledger.take_up(case.mta, case.claimed.queue_id))
         return verdict
 
-    async def _tables(self) -> Signing:
+    async def _tables(self, began: float | None) -> Signing:
         keys = self.keys
         if keys is None:
             return None
         looking = keys.refresh(self._reactor)
         if looking is not None:
             await looking
-        return keys.tables
+        tables = keys.tables
+        if began is None or not isinstance(tables, Tables):
+            return tables
+        return replace(tables, before=keys.before(began))
 
     async def _inquire(self, case: Case, rules: Rules) -> Inquiry:
         if not rules.by_record:

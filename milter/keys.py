@@ -7,7 +7,9 @@ before: the signer would not do so either.
 
 from __future__ import annotations
 
+import math
 import os
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -21,9 +23,13 @@ from milter.tables import TableError, Tables, parse_tables
 
 LOOK_EVERY = 1.0  # seconds between two looks at the files
 REPEAT = 60.0  # seconds after which trouble is said again
+#: Seconds within which the signer is reloaded after a change. It reads its tables then and keeps them; on a
+#: connection that began before it goes on with the older ones, and what these do not have leaves unsigned.
+SETTLE = 60.0
+VERSIONS = 8  # of the tables, kept for connections that last
 TABLE_MAX = 8 << 20  # octets of one table
 
-_Signature = tuple[tuple[int, int, int], ...]
+_Signature = tuple[tuple[int, int, int, int], ...]
 _UNREADABLE = (OSError, UnicodeDecodeError, TableError)
 
 
@@ -37,6 +43,7 @@ class Keys:
         self._looked = -LOOK_EVERY
         self._signature: _Signature | None = None
         self._tables: Tables | None = None
+        self._versions: list[tuple[float, Tables]] = []
         self._trouble = "not read yet"
         self._said = -REPEAT
         self._waiting: list[Deferred[None]] = []
@@ -48,6 +55,16 @@ class Keys:
             self._say()
             return KeysUnknown(self._trouble)
         return self._tables
+
+    def before(self, began: float) -> tuple[Tables, ...]:
+        """The tables that the signer may have on a connection that began then (monotonic seconds): those that
+        had been there for SETTLE, also when they were away for no longer than that."""
+        ends = [*(since for since, _ in self._versions[1:]), math.inf]
+        return tuple(
+            tables
+            for (since, tables), until in zip(self._versions, ends, strict=True)
+            if since <= began - SETTLE < until + SETTLE
+        )
 
     @property
     def trouble(self) -> str:
@@ -98,8 +115,16 @@ class Keys:
     def _take(self, found: tuple[_Signature, Tables] | None) -> None:
         if found is not None:
             self._signature, self._tables = found
+            self._versions.append((self._since(found[0]) if self._versions else -math.inf, found[1]))
+            if len(self._versions) > VERSIONS:
+                del self._versions[1]  # as if the one before it had been in force: no line is older by that
             self._trouble, self._said = "", -REPEAT
             self._log.info("tables", keys=len(self._tables.keys), lines=len(self._tables.lines))
+
+    def _since(self, signature: _Signature) -> float:
+        """When the files came to be what they are: their inodes have changed then."""
+        age = time.time() - max(changed for *_, changed in signature) / 1e9
+        return max(self._clock() - max(age, 0.0), self._versions[-1][0])
 
     def _fail(self, trouble: str) -> None:
         self._signature, self._tables = None, None
@@ -124,9 +149,9 @@ def _read(paths: Iterable[Path], known: _Signature | None) -> tuple[_Signature, 
     return signature, parse_tables(key_table, signing_table)
 
 
-def _sign(path: Path) -> tuple[int, int, int]:
+def _sign(path: Path) -> tuple[int, int, int, int]:
     status = os.stat(path)
-    return status.st_mtime_ns, status.st_size, status.st_ino
+    return status.st_mtime_ns, status.st_size, status.st_ino, status.st_ctime_ns
 
 
 def _text(path: Path) -> str:

@@ -192,6 +192,9 @@ def _signed(case: Case) -> str:
         line = replies.no_key(domain, case.rules.contact, case.incident, temporary=temporary)
         detail = f"From {domain} would be signed by {signs or 'nobody'}"
         raise Stop("defer" if temporary else "refuse", "no_key", line, detail)
+    if not signing.is_settled(case.author):
+        line = replies.new_key(domain, case.incident)
+        raise Stop("defer", "key_settling", line, f"the line for {domain} is younger than this connection")
     return f"a key signs for {domain}"
 
 

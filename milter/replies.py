@@ -175,5 +175,11 @@ def no_key(domain: str, contact: str, incident: str, *, temporary: bool) -> byte
     return _line("550 5.7.5 ", f"{text}: ask {_contact(contact)}", incident)
 
 
+def new_key(domain: str, incident: str) -> bytes:
+    """Something will sign for this domain, and may not know it on this connection."""
+    text = f"the DKIM key for {plain(domain, 100)} is new here and not in use yet: send again in two minutes"
+    return _line("451 4.7.5 ", text, incident)
+
+
 def _contact(contact: str) -> str:
     return plain(contact, 100).strip() or "the postmaster"

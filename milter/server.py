@@ -38,6 +38,7 @@ class MilterProtocol(Protocol):
         self._reader = Reader()
         self._session = Session(body=factory.looks_at_body)
         self._passed: tuple[Case, Verdict] | None = None
+        self._began = 0.0
         self._timer: Any = None
         self._limit = 0.0  # the seconds that it runs
         self._judging = False
@@ -47,6 +48,7 @@ class MilterProtocol(Protocol):
 
     def connectionMade(self) -> None:
         """Be told when the peer does not read."""
+        self._began = self.factory.reactor.seconds()
         self.transport.registerProducer(self, True)
         self.factory.connections.add(self)
 
@@ -105,7 +107,7 @@ class MilterProtocol(Protocol):
         if mode == "off":
             done = judge.take_up(message, mta).addCallback(self._unjudged)
         else:
-            done = judge.judge(message, mta).addCallback(self._judged, mode == "observe", began)
+            done = judge.judge(message, mta, self._began).addCallback(self._judged, mode == "observe", began)
         done.addErrback(self._broken)
 
     def _unjudged(self, _: None) -> None:

@@ -79,6 +79,10 @@ class SignSettings:
             "help": "the command after which OpenDKIM has read its tables again; empty: you do it",
         },
     )
+    socket: Path | None = field(
+        default=None,
+        metadata={"help": "OpenDKIM's UNIX socket: `submitward dkim` asks there which key signs"},
+    )
     keep: float = field(
         default=864000.0,
         metadata={

@@ -38,10 +38,11 @@ class Key:
 @dataclass(frozen=True, slots=True)
 class Tables:
     """`keys` maps a key's name to its line; `lines` are the SigningTable's patterns with the key each leads
-    to, in their order."""
+    to, in their order. `before`: the tables that the signer may have yet, None for no others."""
 
     keys: Mapping[str, Key]
     lines: tuple[tuple[re.Pattern[str], str], ...]
+    before: tuple[Tables, ...] | None = None
 
     @property
     def domains(self) -> frozenset[str]:
@@ -67,6 +68,13 @@ class Tables:
             return parse_domain(author.rpartition("@")[2])
         except Malformed:
             return None
+
+    def is_settled(self, author: str) -> bool:
+        """Whether the signer can know by now that mail From `author` is to be signed with this d=."""
+        if self.before is None:
+            return True
+        domain = self.signing_domain(author)
+        return any(tables.signing_domain(author) == domain for tables in self.before)
 
 
 def parse_tables(key_table: str, signing_table: str) -> Tables:

@@ -1,5 +1,6 @@
 """The papers are true: what README promises is what the code has."""
 
+import ast
 import re
 import shlex
 from pathlib import Path
@@ -61,3 +62,18 @@ def test_every_link_in_a_readme_leads_somewhere(paper):
 def test_the_packages_of_the_wheel_are_those_of_the_house():
     text = (Path(ROOT) / "pyproject.toml").read_text()
     assert all(f'"{package}"' in text for package in PACKAGES if package != "postfix")
+
+
+def test_every_word_of_a_finding_about_the_dns_is_explained():
+    paper = (ROOT / "docs" / "dns.md").read_text()
+    said = set()
+    for path in [*(ROOT / "submitward" / "dkim").glob("*.py"), *(ROOT / "submitward" / "dns").glob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            name = getattr(getattr(node, "func", None), "id", "")
+            if name in ("error", "warning", "report", "unavailable", "Fault", "Finding"):
+                word = node.args[0] if name == "Fault" else node.args[-1]
+                text = getattr(word, "value", None)
+                if isinstance(text, str) and re.fullmatch("[a-z_]+", text):
+                    said.add(text)
+    assert len(said) > 30
+    assert {word for word in said if f"`{word}`" not in paper} == set()

@@ -2,6 +2,7 @@
 
 import io
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import pytest_twisted
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError
 
-from milter.keys import LOOK_EVERY, REPEAT, Keys
+from milter.keys import LOOK_EVERY, REPEAT, SETTLE, VERSIONS, Keys
 from milter.questions import KeysUnknown
 from sidecar.log import Log
 
@@ -114,3 +115,50 @@ async def test_tables_that_cannot_be_read_are_trouble_in_a_thread_too(scene: Sce
     scene.key_table.write_text("k example.org:s:/k\n")
     await scene.keys.refresh(reactor)
     assert not scene.keys.trouble
+
+
+def test_a_line_counts_on_connections_that_began_when_it_had_been_there_for_a_while(scene: Scene) -> None:
+    """OpenDKIM reads its tables at a reload, and keeps the older ones on connections that it has then."""
+
+    def is_settled(began: float) -> bool:
+        scene.keys.look()
+        tables = scene.keys.tables
+        assert not isinstance(tables, KeysUnknown)
+        return replace(tables, before=scene.keys.before(began)).is_settled("alice@example.net")
+
+    scene.ask()
+    scene.later(1000)
+    scene.key_table.write_text("k example.org:s:/k\nn example.net:s:/k\n")
+    scene.signing_table.write_text("*@example.org k\n*@example.net n\n")
+    assert not is_settled(999)
+    scene.later(10)
+    assert not is_settled(scene.now)
+    scene.later(SETTLE)
+    assert is_settled(scene.now)
+    assert not is_settled(999)
+    began = scene.now
+    scene.signing_table.write_text("")  # away for a moment, as when a file is written anew
+    scene.later(2)
+    scene.ask()
+    scene.signing_table.write_text("*@example.org k\n*@example.net n\n")
+    scene.later(2)
+    assert is_settled(scene.now)
+    assert is_settled(began)
+
+
+def test_a_line_that_was_there_all_along_counts_however_often_the_files_are_written(scene: Scene) -> None:
+    scene.ask()
+    scene.later(1000)
+    for number in range(3 * VERSIONS):
+        scene.signing_table.write_text(f"*@example.org k\n# {number}\n")
+        scene.later(2)
+        scene.ask()
+    tables = scene.keys.tables
+    assert not isinstance(tables, KeysUnknown)
+    assert len(scene.keys.before(scene.now)) <= VERSIONS
+    assert replace(tables, before=scene.keys.before(scene.now)).is_settled("alice@example.org")
+
+
+def test_tables_that_were_there_when_we_started_count_at_once(scene: Scene) -> None:
+    scene.ask()
+    assert scene.keys.before(scene.now) == (scene.keys.tables,)

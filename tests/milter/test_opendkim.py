@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import signal
 import socket
 import struct
 import subprocess
@@ -17,6 +18,7 @@ from milter import wire
 from milter.claims import signed_by
 from milter.tables import TableError, parse_tables
 from milter.wire import Packet, encode
+from submitward.dkim.keyfile import make_key
 from tests.milter.test_claims import MALFORMED, signature
 
 KEYS = """org example.org:s:{home}/s.private
@@ -188,6 +190,28 @@ def test_a_mistake_that_opendkim_crashes_on_or_leaves_mail_unsigned_for_is_an_er
         else:
             with pytest.raises(TableError):
                 parse_tables((home / "KeyTable").read_text(), signs)
+
+
+def test_a_new_line_is_signed_after_a_reload_and_on_connections_that_begin_after_it() -> None:
+    """Why the milter lets a line settle before it counts."""
+    with tempfile.TemporaryDirectory(prefix="sw", dir="/var/tmp") as folder:
+        home = Path(folder)
+        make_key(home / "s.private")
+        (home / "KeyTable").write_text(f"k a.example:s:{home}/s.private\n")
+        (home / "SigningTable").write_text("")
+        (home / "conf").write_text(CONF.replace("{home}", str(home)))
+        with started(home) as daemon, closing(Filter(home / "socket")) as old:
+            old.greet()
+            (home / "SigningTable").write_text(GOOD_SIGNS)
+            assert signing_domain(home, "x@a.example") is None
+            daemon.send_signal(signal.SIGUSR1)
+            end = time.monotonic() + 20
+            while signing_domain(home, "x@a.example") is None and time.monotonic() < end:
+                time.sleep(0.05)
+            assert signing_domain(home, "x@a.example") == "a.example"
+            answers = old.submit("x@a.example")
+            assert answers[-1] in (b"c", b"a")  # it passes
+            assert not any(b"DKIM-Signature" in answer for answer in answers)
 
 
 SIGNATURES = {**MALFORMED, "good": signature(), "good and ours": signature("example.org")}

@@ -33,6 +33,7 @@ def lines(text: str) -> list[bytes]:
         replies.unavailable(text),
         replies.no_key(text, text, text, temporary=True),
         replies.no_key(text, text, text, temporary=False),
+        replies.new_key(text, text),
     ]
 
 

@@ -6,7 +6,7 @@ import pytest
 import pytest_twisted
 from twisted.internet import reactor
 
-from milter import wire
+from milter import keys, wire
 from milter.refunds import WAIT
 from milter.wire import PACKET_MAX, Options, Packet, encode
 from sidecar.settings import SettingsError
@@ -383,7 +383,10 @@ def tables(home) -> str:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_domain_that_nothing_would_sign_is_deferred_until_a_key_is_listed() -> None:
+async def test_a_domain_that_nothing_would_sign_is_deferred_until_the_signer_can_know_its_key(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(keys, "SETTLE", 3.0)
     async with stage(reactor) as set_up:
         key_table, signing_table = set_up.home / "KeyTable", set_up.home / "SigningTable"
         key_table.write_text("org example.org:s:/k\nnet example.net:s:/k\n")
@@ -402,7 +405,17 @@ async def test_a_domain_that_nothing_would_sign_is_deferred_until_a_key_is_liste
         await set_up.pause(1.1)
         mta.say(Packet(b"A"))
         await set_up.record("C")
-        assert await mta.send(reactor, ("From", "alice@example.net"), queue_id="C") == CONTINUE
+        text = says(await mta.send(reactor, ("From", "alice@example.net"), queue_id="C"))
+        assert text.startswith("451 4.7.5 the DKIM key for example.net is new here")
+        assert "reason=key_settling" in set_up.log[-1]
+        await set_up.pause(3)
+        mta.say(Packet(b"A"))
+        await set_up.record("D")
+        text = says(await mta.send(reactor, ("From", "alice@example.net"), queue_id="D"))
+        assert text.startswith("451 4.7.5 the DKIM key for example.net is new here")
+        later = await set_up.greeted()
+        await set_up.record("E")
+        assert await later.send(reactor, ("From", "alice@example.net"), queue_id="E") == CONTINUE
 
 
 @pytest_twisted.ensureDeferred

@@ -1,19 +1,22 @@
-"""The shipped opendkim.conf, `RequireSafeKeys yes` and all, with a key that is not safe or cannot be read.
+"""The shipped opendkim.conf: what it signs, and what becomes of a key that is not safe or cannot be read.
 
 Below /var/lib and not where tests otherwise lie: no directory above a safe key may be writable for everybody.
 """
 
 from __future__ import annotations
 
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
+import dkim
 import pytest
 
 from submitward.dkim.keyfile import KeyTrouble, danger, make_key, read_public, remove_key
+from submitward.dkim.record import format_record
 from tests.lab.place import SHIPPED
 from tests.milter.test_opendkim import Filter, started
 
@@ -119,3 +122,57 @@ def test_a_key_that_opendkim_must_not_use_is_a_temporary_failure_of_the_message_
         assert answers[-1][:1] == b"t" or answers[-1].startswith(b"y4"), answers
         mend(key, kept)
         assert is_signed(asked.submit("alice@example.org"))
+
+
+#: What nobody may be able to add, whether it is there or not (RFC 6376, 8.15).
+OVERSIGNED = (
+    *("From", "Sender", "Reply-To", "To", "Cc", "Subject", "Date"),
+    *("Message-ID", "MIME-Version", "Content-Type"),
+)
+FIELDS = {
+    "few": {},
+    "all": {
+        "Sender": "bob@example.org",
+        "Reply-To": "a@b.example",
+        "To": "a@b.example",
+        "Cc": "c@b.example",
+        "Subject": "x",
+        "Message-ID": "<x@example.org>",
+        "MIME-Version": "1.0",
+        "Content-Type": "text/plain",
+    },
+}
+
+
+@pytest.mark.parametrize("fields", FIELDS)
+def test_nothing_that_counts_can_be_added_to_what_is_signed(home: Path, key: Path, fields: str) -> None:
+    with closing(Filter(home / "run" / "socket")) as asked:
+        asked.greet()
+        answers = asked.submit("alice@example.org", *FIELDS[fields].items())
+    (value,) = [answer.split(b"\0")[-2] for answer in answers if b"DKIM-Signature" in answer]
+    there = {"From": "alice@example.org", "Date": "Sat, 21 Nov 2026 02:02:38 +0000", **FIELDS[fields]}
+    header = [b"DKIM-Signature: " + value.strip().replace(b"\n", b"\r\n")]
+    header += [f"{name}: {text}".encode() for name, text in there.items()]
+    record = format_record(read_public(key).text).encode()
+
+    def holds(lines: list[bytes]) -> bool:
+        message = b"".join(line + b"\r\n" for line in lines) + b"\r\nHello.\r\n"
+        return bool(dkim.verify(message, dnsfunc=lambda *_, **__: record))
+
+    assert holds(header)
+    for name in OVERSIGNED:
+        added = f"{name}: other".encode()
+        assert not holds([added, *header]), name
+        assert not holds([*header, added]), name
+    tags = dict(tag.strip().split(b"=", 1) for tag in value.split(b";"))
+    assert (tags[b"a"], tags[b"c"], tags[b"d"]) == (b"rsa-sha256", b"relaxed/relaxed", b"example.org")
+    assert b"l" not in tags
+    assert int(tags[b"x"]) - int(tags[b"t"]) == 10 * 86400
+
+
+def test_a_signature_lives_longer_than_the_queue() -> None:
+    main, signer = (SHIPPED / "main.cf").read_text(), (SHIPPED / "opendkim.conf").read_text()
+    (days,) = re.findall(r"^maximal_queue_lifetime = (\d+)d$", main, re.MULTILINE)
+    (seconds,) = re.findall(r"^SignatureTTL +(\d+)$", signer, re.MULTILINE)
+    assert int(seconds) > int(days) * 86400
+    assert re.search(r"^SigningTable +refile:", signer, re.MULTILINE)
