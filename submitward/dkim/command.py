@@ -19,7 +19,7 @@ from milter.tables import is_selector
 from sidecar.settings import SettingsError
 from submitward.bookkeeping import DONE, NO, UNAVAILABLE, USAGE, Refused
 from submitward.dkim.keyring import Made, opened
-from submitward.dkim.look import look_at_keys
+from submitward.dkim.look import look_at_keys, look_at_signer
 from submitward.dkim.record import format_record, owner_name, split, zone_lines
 from submitward.dkim.signer import NoTables, read_tables
 from submitward.dkim.table_checks import look_at_tables
@@ -162,6 +162,7 @@ def _look(settings: Settings, options: argparse.Namespace) -> Iterator[Finding]:
         known = {}
     ask = resolver(settings, options).ask
     yield from look_at_keys(ask, options.domain, tables, known.get(options.domain, []))[0]
+    yield from look_at_signer(settings.sign.socket, options.domain, tables)
 
 
 def _tell(findings: Iterator[Finding], options: argparse.Namespace) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,12 +21,14 @@ from submitward.bookkeeping import NO, UNAVAILABLE, USAGE, Refused
 from submitward.dkim import rotation, state
 from submitward.dkim.edits import Lines, Texts, lead
 from submitward.dkim.keyfile import KeyTrouble, make_key, read_public, remove_key
+from submitward.dkim.probe import NoAnswer, selector_of
 from submitward.dkim.rotation import KeyState, Step
 from submitward.dkim.signer import ANYBODY, unicode_form
 from submitward.dns.ask import Ask
 from submitward.replacing import replace_files
 
 RELOAD_TIMEOUT = 60.0  # seconds
+SEEN_WITHIN = 10.0  # seconds from the reload until OpenDKIM signs with what it has read
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +135,8 @@ class Keyring:
             pending = key.stage in ("published", "waiting")
             public = self.public_of(Path(key.path)) if pending else ""
             step = rotation.take_step(key, domain, public, self.sign.keep, ask, now)
+            if key.stage == "retiring" and self._signer(domain) == key.selector:
+                step = Step(key, "OpenDKIM still signs with it: reload OpenDKIM", NO)
             if not dry_run and step.after != key:
                 self._carry_out(domain, key, step, ask, now)
             yield key, step
@@ -153,6 +158,7 @@ class Keyring:
         # The KeyTable goes first: no line of the SigningTable may lead nowhere, at no moment.
         replace_files({path: text.encode() for path, text in texts_by_path.items()})
         self._reload()
+        self._see_signing(domain, key.selector)
 
     def _reload(self) -> None:
         if not self.sign.reload:
@@ -167,6 +173,22 @@ class Keyring:
         if done.returncode:
             said = f"{done.stderr}{done.stdout}".strip()
             raise Refused(f"{command} exits {done.returncode}: {said}; {_AGAIN}", UNAVAILABLE)
+
+    def _signer(self, domain: str) -> str | None:
+        """The selector that OpenDKIM signs with now; None for no signature, or where nobody can say."""
+        try:
+            return selector_of(self.sign.socket, f"{ANYBODY}@{domain}") if self.sign.socket else None
+        except NoAnswer:
+            return None
+
+    def _see_signing(self, domain: str, selector: str) -> None:
+        """Have the signer show that it uses the new key, where the settings say how to ask it."""
+        until = time.monotonic() + SEEN_WITHIN
+        while self.sign.socket is not None and (signs := self._signer(domain)) != selector:
+            if time.monotonic() > until:
+                text = f"OpenDKIM signs with {signs or 'nothing'} and not with {selector}"
+                raise Refused(f"{text}; {_AGAIN}", UNAVAILABLE)
+            time.sleep(0.2)
 
     def _remove(self, key: KeyState) -> None:
         if any(other.path == key.path for other in self._texts().tables.keys.values()):

@@ -80,7 +80,8 @@ def world(server: Nsd, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator
         site = Site(home, server.server, {"example.org": "example.org"})
         (home / "conf").write_text(CONF.replace("{home}", str(home)))
         with started(home) as daemon:
-            site.write(home, server.server, reload=["kill", "-USR1", str(daemon.pid)])
+            reload = ["kill", "-USR1", str(daemon.pid)]
+            site.write(home, server.server, reload=reload, socket=str(home / "socket"))
             yield World(home, site, server, capsys, monkeypatch)
 
 
@@ -183,6 +184,33 @@ def test_a_reload_that_fails_leaves_the_step_to_be_done_again(world: World) -> N
     world.site.write(world.home, world.server.server, reload=["kill", "-USR1", reload[1]])
     assert world.run("rotate")[0] == 0
     assert world.sign()[0] == made["selector"]
+
+
+def test_a_reload_that_opendkim_has_not_heard_is_not_believed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keyring, "SEEN_WITHIN", 0.5)
+    made = world.run("new", "example.org")[1]
+    world.publish(key_record(world.site.public), made["zone"])
+    world.run("rotate")
+    assert world.run("check", "example.org")[0] == 0
+    world.shift = 4000
+    world.site.write(world.home, world.server.server, reload=["true"], socket=str(world.home / "socket"))
+    status, said = world.run("rotate")
+    assert status == 75
+    assert f"OpenDKIM signs with s1 and not with {made['selector']}" in said
+    assert world.stages()["s1"] == "signing"
+    status, said = world.run("check", "example.org")
+    assert status == 1
+    assert [f["fault"] for f in said["findings"] if f["level"] == "error"] == ["older_tables"]
+    # And a key that OpenDKIM still signs with is not taken away, whatever we believed before.
+    world.site.write(world.home, world.server.server, reload=["true"])
+    assert world.run("rotate")[0] == 0
+    world.site.write(world.home, world.server.server, reload=["true"], socket=str(world.home / "socket"))
+    world.shift += 30 * DAY
+    status, said = world.run("rotate")
+    assert status == 1
+    assert said["keys"][0]["text"] == "OpenDKIM still signs with it: reload OpenDKIM"
 
 
 def test_tables_with_a_mistake_stop_the_switch_before_anything_is_written(world: World) -> None:

@@ -49,7 +49,9 @@ def zones(p: Publisher) -> dict[str, tuple[str, str, str]]:
     return {
         "sound.example": ("", "", ""),
         "alias.example": ("", "", "s1._domainkey CNAME s1._domainkey.sound.example.\n"),
-        "org-policy.sound.example": ("", "", ""),
+        "org-policy.sound.example": ("", "", "-dmarc"),
+        # more than UDP carries: the answer comes over TCP
+        "large.example": ("", "", "".join(f'@ TXT "token={n:03}{"x" * 240}"\n' for n in range(40))),
         # the ten of the issue
         "no-key.example": ("no_key", r'TXT \(\n +"v=DKIM1; k=rsa; h=sha256; p=MII', "-key"),
         "wrong-key.example": ("wrong_key", "publish", key(*split(format_record(p.other.text)))),
