@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from email.message import EmailMessage
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +19,7 @@ from tests.lab.client import FRIEND, Session, compose, token
 from tests.lab.evidence import Delivered, delivered, used
 from tests.lab.story import ALICE
 from tests.lab.verifier import Verifier
+from tests.milter.fields import ORDINARY
 
 BOB, BOB_NET = "bob@example.org", "bob@example.net"
 DATE = b"Date: Sat, 21 Nov 2026 02:02:38 +0000\r\n"
@@ -178,6 +180,32 @@ def test_what_is_taken_is_signed_as_it_is_delivered(
         assert b"pass" not in mail.message
 
 
+def as_bobs(value: bytes) -> bytes:
+    """An ordinary From of alice's, written by bob, at the domains that have keys here."""
+    value = re.sub(rb"(?i)alice(?:_lastname)?@(example\.(?:org|net))", rb"bob@\1", value)
+    return value if value[:1] in (b" ", b"\n") else b" " + value
+
+
+def test_every_from_that_ordinary_programs_write_is_signed_for_its_domain(
+    lab: Lab, bob: Session, verifier: Verifier
+) -> None:
+    shapes = [as_bobs(row.value) for row in ORDINARY]
+    shapes = [shape for shape in shapes if b"bob@" in shape]
+    assert len(shapes) >= 30
+    words = [token() for _ in shapes]
+    for shape, word in zip(shapes, words, strict=True):
+        field = b"From:" + shape.replace(b"\n", b"\r\n")
+        lines = [field, b"To: " + FRIEND.encode(), b"Subject: " + word.encode(), b"", b"Hello.", b""]
+        reply = bob.send(BOB, [FRIEND], b"\r\n".join(lines))
+        assert reply.code == 250, (shape, str(reply))
+    wrong = []
+    for shape, word in zip(shapes, words, strict=True):
+        (mail,) = delivered(lab, word)
+        if not mail.is_aligned or not verifier.verifies(mail.message):
+            wrong.append((shape, mail.signing_domain))
+    assert not wrong
+
+
 def test_a_signature_of_somebody_else_stays_between_broken_ones(lab: Lab, bob: Session) -> None:
     word = token()
     fields = (b"DKIM-Signature: v=1; a=b", OTHERS, b"DKIM-Signature: y", b"dkim-signature : z")
@@ -228,3 +256,19 @@ def test_the_same_author_at_port_25_from_this_host_is_not_signed(
     assert mail.author == ALICE
     assert not mail.is_signed
     assert verifier.says(mail.message) == "message not signed"
+
+
+def test_a_message_in_a_file_is_explained_as_it_is_answered(lab: Lab, bob: Session, tmp_path: Path) -> None:
+    for author, code, status in (
+        (BOB, 250, 0),
+        (BOB_NET, 250, 0),
+        (ALICE, 550, 1),
+        ("bob@example.com", 550, 1),
+    ):
+        message = plain(b"Hello.\r\n", b"DKIM-Signature: broken", author=author, subject=token().encode())
+        (tmp_path / "mail.eml").write_bytes(message)
+        done = lab.running.submitward("explain", "bob", "--message", str(tmp_path / "mail.eml"))
+        assert (bob.send(BOB, [FRIEND], message).code, done.returncode) == (code, status), done.stdout
+        if status == 0:
+            assert f"a key signs for {author.partition('@')[2]}" in done.stdout
+            assert "taken out: it is not the client's to say" in done.stdout
