@@ -14,9 +14,11 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from directory.file import read_file
+from directory.identity import Principal
 from ledger.bookfile import open_book
 from ledger.charges import Unavailable
 from ledger.desk import open_desk
+from policyd.scopes import DEFAULT
 from sidecar.listen import Listener
 from sidecar.settings import SettingsError, digest
 from submitward import attachments, postconf, wiring
@@ -107,6 +109,21 @@ def look_at_directory(settings: Settings) -> Iterator[Finding]:
             missing.setdefault(principal.plan, []).append(principal.subject)
     for plan, subjects in missing.items():
         yield _no_plan(str(file), plan, subjects, settings)
+    yield from _for_nobody(str(file), roll.principals, settings)
+
+
+def _for_nobody(file: str, principals: tuple[Principal, ...], settings: Settings) -> Iterator[Finding]:
+    """Plans that the settings give to a domain or a group that nobody has."""
+    by, homes = settings.directory.plans, {principal.domain for principal in principals}
+    groups = {group for principal in principals for group in principal.groups}
+    named = [("limits.domains", name, homes, "is at home there") for name in settings.limits.domains]
+    named += [("directory.plans.domains", name, homes, "is at home there") for name in by.domains]
+    named += [("directory.plans.groups", name, groups, "is in it") for name in by.groups]
+    for key, name, known, what in named:
+        if name not in known and name != DEFAULT:
+            near = get_close_matches(name, known, 1)
+            advice = f"did you mean {near[0]}?" if near else "look at its spelling, or remove it"
+            yield Finding("warning", file, f"{key}: {name}: nobody {what}", advice)
 
 
 def _no_plan(file: str, plan: str, subjects: list[str], settings: Settings) -> Finding:

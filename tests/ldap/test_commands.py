@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from ledger.bookfile import open_book
+from ledger.charges import Amounts, ChargeId, Submission
+from ledger.limits import parse_limit
 from tests.ldap.slapd import BASE, SERVICE, SERVICE_PASSWORD, host, ldif, password
 
 CLONE = Path(__file__).parents[2]
@@ -20,7 +23,7 @@ def command_for(server, tmp_path):
     (tmp_path / "secret").chmod(0o600)
     standard = server
 
-    def run(*arguments, stdin="", changes=None, server=None):
+    def run(*arguments, stdin="", changes=None, server=None, sections=None, directory=None):
         server = server or standard
         section = {
             "preset": "openldap",
@@ -33,7 +36,8 @@ def command_for(server, tmp_path):
             "attributes": {"terms": ["termsAccepted"]},
             **(changes or {}),
         }
-        settings = {"version": 1, "directory": {"kind": "ldap", "ldap": section}}
+        kept = {"kind": "ldap", "ldap": section, **(directory or {})}
+        settings = {"version": 1, "directory": kept, **(sections or {})}
         path = tmp_path / "config.yaml"
         path.write_text(yaml.safe_dump(settings))
         return subprocess.run(
@@ -174,3 +178,34 @@ def test_a_host_relays_while_its_entry_is_there(command, own_slapd, tmp_path):
     kept = (tmp_path / "networks").read_text()
     assert command("export", "postfix", "--output", str(tmp_path), server=own_slapd).returncode == 75
     assert (tmp_path / "networks").read_text() == kept
+
+
+def test_quota_lists_and_shows_logins_of_ldap_with_the_plan_of_their_group(command, tmp_path):
+    sections = {
+        "plans": {"default": ["10 recipients per hour"], "sellers": ["20 recipients per hour"]},
+        "limits": {"domains": {"default": "sellers"}},
+        "ledger": {"sqlite": {"path": str(tmp_path / "ledger.sqlite")}},
+    }
+    by_group = {"plans": {"groups": {"sales": "sellers"}}}
+    with open_book(tmp_path / "ledger.sqlite") as book:
+        for number, login in enumerate(("alice", "erin", "gone")):
+            limits = tuple(
+                (f"login:{login}", parse_limit(f"{n} recipients per hour"), True) for n in (10, 20)
+            )
+            who = Submission(f"login:{login}", "x@example.org")
+            book.reserve(ChargeId("mx", f"i{number}", f"Q{number}"), who, Amounts(1, 9, 1), limits)
+    done = command("quota", "list", "--all", "--json", sections=sections, directory=by_group)
+    assert done.returncode == 0, text(done)
+    assert [(one["subject"], one["limit"]) for one in json.loads(done.stdout)] == [
+        ("login:erin", "10 recipients per hour"),
+        ("login:alice", "20 recipients per hour"),
+    ]
+    done = command("quota", "show", "alice", sections=sections, directory=by_group)
+    assert done.stdout.decode().splitlines()[:3] == [
+        "login:alice: plan sellers, from directory.plans.groups: sales",
+        "  20 recipients per hour: 9 recipients used, 11 recipients left",
+        "domain:example.org: plan sellers, from limits.domains: default",
+    ]
+    away = {"servers": ["ldaps://127.0.0.1:1"]}
+    for words in (("quota", "list"), ("quota", "show", "alice")):
+        assert command(*words, changes=away, sections=sections).returncode in (2, 75)

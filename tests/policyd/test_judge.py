@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest_twisted
 
 from ledger.charges import ChargeId
+from ledger.grants import Grant, parse_terms
 from ledger.limits import parse_limit
 from policyd.attempts import charge_id
 from policyd.memory import Bounded, Transactions
@@ -117,6 +120,27 @@ async def test_a_reset_is_noticed_by_what_rcpt_remembers() -> None:
         await house.judge.ledger.reset("login:bob", "tests", "a test")
         await until(lambda: not house.judge._standings.of("login:bob", house.judge._clock()))
         assert await connection.ask(instance="i3") == "DUNNO"
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_grant_and_its_end_are_noticed_within_a_second_on_an_open_connection() -> None:
+    async with running() as house:
+        connection, ledger = Connection(house), house.judge.ledger
+        message = {"instance": "i1", "queue_id": "Q1", "recipient_count": 2}
+        assert await connection.ask(**{**DATA, **message}) == "DUNNO"
+        assert await connection.ask(**{**END, **message}) == "DUNNO"
+        full = {"instance": "i2", "queue_id": "Q2", "recipient_count": 2}
+        assert (await connection.ask(**{**DATA, **full})).startswith("450 4.7.1 login bob: used 2 of 3 recip")
+        terms, now = parse_terms(["+200 recipients"]), time.time()
+        kept = await ledger.block(Grant("", "login:bob", terms, "tests", "a mailing", now, None).block)
+        await until(lambda: len(house.judge.grants) == 1)
+        assert time.time() - now < 2
+        assert await connection.ask(**{**DATA, **full}) == "DUNNO"
+        assert await connection.ask(**{**END, **full}) == "DUNNO"
+        await ledger.lift(kept.id, "tests", "over")
+        await until(lambda: len(house.judge.grants) == 0)
+        more = {**DATA, "instance": "i3", "queue_id": "Q3", "recipient_count": 1}
+        assert (await connection.ask(**more)).startswith("450 4.7.1 login bob: used")
 
 
 @pytest_twisted.ensureDeferred

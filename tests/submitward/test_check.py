@@ -16,10 +16,11 @@ import pytest
 
 from submitward import postconf
 from submitward.__main__ import main
-from submitward.check import look_at_postfix
+from submitward.check import look_at_directory, look_at_postfix
 from submitward.findings import Finding, exit_status
 from submitward.postconf import Unreadable
 from submitward.restrictions import Restriction, locate, parse, parse_policy, split
+from submitward.settings import load_settings
 from submitward.wiring import Ours, is_deferral
 from tests.lab.place import SHIPPED
 
@@ -498,3 +499,22 @@ def test_the_command_runs_as_a_program(site: Path) -> None:
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_plan_of_a_domain_or_a_group_that_nobody_has_is_told(tmp_path: Path) -> None:
+    (tmp_path / "directory.yaml").write_text("logins: {a: {mailboxes: [a@example.org], groups: [staff]}}\n")
+    (tmp_path / "config.yaml").write_text(
+        f"version: 1\ndirectory:\n  file: {{path: {tmp_path}/directory.yaml}}\n"
+        "  plans: {groups: {staff: default, stuff: default}, domains: {example.org: default}}\n"
+        "limits: {domains: {example.org: default, exampel.org: default, elsewhere.test: default}}\n"
+    )
+    found = list(look_at_directory(load_settings(tmp_path / "config.yaml")))
+    assert [(one.level, one.text, one.mend) for one in found[1:]] == [
+        ("warning", "limits.domains: exampel.org: nobody is at home there", "did you mean example.org?"),
+        (
+            "warning",
+            "limits.domains: elsewhere.test: nobody is at home there",
+            "look at its spelling, or remove it",
+        ),
+        ("warning", "directory.plans.groups: stuff: nobody is in it", "did you mean staff?"),
+    ]

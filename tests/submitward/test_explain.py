@@ -15,6 +15,8 @@ import pytest_twisted
 from twisted.internet import reactor
 
 from ledger.blocks import Block
+from ledger.bookfile import open_book
+from ledger.grants import Grant, parse_terms
 from policyd.settings import load_settings
 from policyd.wire import Request, encode_request, parse
 from submitward.explain import explain, request_of
@@ -113,6 +115,53 @@ async def test_explain_and_the_daemon_give_the_same_verdict_on_200_random_reques
     client.close()
     expected = {"DUNNO", "553 5.7.1", "553 5.1.7", "554 5.7.1", "530 5.7.0", "450 4.7.1", "552 5.3.4"}
     assert verdicts >= expected | {"DEFER_IF_PERMIT 4.3.0"}
+
+
+SHARED = """\
+limits:
+  domains: {default: tenant, any.example: small}
+  networks: {default: host}
+  relay: all
+"""
+
+
+@pytest_twisted.ensureDeferred
+async def test_explain_and_the_daemon_agree_on_limits_that_many_share(directory: Path) -> None:
+    settings = directory / "config.yaml"
+    plans = "plans:\n  tenant: [40 recipients per hour]\n  host: [6 messages per hour]\n"
+    plans += "  all: [45 recipients per day]\n"
+    settings.write_text(settings.read_text().replace("plans:\n", plans) + SHARED)
+    with open_book(directory / "ledger.sqlite") as book:
+        for subject, *terms in (("login:bob", "+9 recipients"), ("login:carol", "exempt")):
+            grant = Grant("", subject, parse_terms(terms), "tests", "a test", time.time(), None)
+            book.block(grant.block)
+    process = Process(directory)
+    process.wait_for("state=ok")
+    client, chance, told = Client(directory / "policy"), random.Random(4), ""
+    for number in range(60):
+        login = chance.choice(["alice", "bob", "carol", "ivan"])
+        request = attributes(
+            protocol_state="DATA",
+            sasl_username=login,
+            sender=f"{login}@{'any.example' if login == 'ivan' else 'example.org'}",
+            client_address=chance.choice(["198.51.100.7", "192.0.2.3", "2001:db8::1"]),
+            recipient_count=chance.choice([1, 1, 2, 2, 3, 10]),
+            size=chance.choice([0, 1_000_001]),
+            instance=f"{number:x}.1.1.0",
+            queue_id=f"Q{number}",
+            recipient="",
+        )
+        explanation = await explained(directory, request_from(**request))
+        client.send(encode_request(request))
+        answer = client.read()
+        assert code_of(answer) == code_of(explanation.answer), (request, answer, explanation.answer)
+        told += f"{answer}\n"
+        if answer == "DUNNO":
+            assert client.ask(**{**request, "protocol_state": "END-OF-MESSAGE"}) == "DUNNO"
+    client.close()
+    assert process.end() == 0
+    for words in ("your domain example.org, all", "your network ", "this relay, all", "login bob: used"):
+        assert words in told, told
 
 
 def _nameless(answer: str | None) -> str:
