@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 import pytest_twisted
+import yaml
 from twisted.internet import reactor, task
 
 from directory.identity import Certificate, Denied, Login, Network, Unavailable, Verified
 from tests.ldap.house import directory, grants, look_up, settings_for, verify
 from tests.ldap.ns_slapd import ATTEMPTS, SUBMITTERS, NsSlapd
-from tests.ldap.slapd import BASE, dn_of, password
+from tests.ldap.slapd import BASE, dn_of, ldif, password
 from tests.ldap.test_commands import command_for
 
 # login, password, what comes of it; everybody but erin and the twins is in the submission group
@@ -64,7 +65,7 @@ def server(place, authority):
 
 
 def settings(server, **changes):
-    return settings_for(server.tls_url, authority=server.authority, preset="389ds", **changes)
+    return settings_for(server.tls_url, authority=server.authority, **{"preset": "389ds", **changes})
 
 
 @pytest_twisted.ensureDeferred
@@ -150,6 +151,59 @@ def test_the_commands_walk_through_it(server, tmp_path, arguments, stdin, status
     said = done.stdout.decode() + done.stderr.decode()
     assert words in said
     assert status is None or done.returncode == status, said
+
+
+ACCOUNTS = f"cn=accounts,dc=ipa,{BASE}"
+WRITTEN = yaml.safe_load((Path(__file__).parent / "written" / "freeipa.yaml").read_text())
+MEMBERS = {"north": ["uid=nell,cn=users"], "sales": ["uid=gus,cn=users", "cn=north,cn=groups"]}
+
+
+def written_entry(case, *classes, **more):
+    """What was written by hand, as LDIF; memberOf is the server's to make."""
+    values = {name: list(map(str, texts)) for name, texts in case["entry"].items()}
+    given = {name: texts for name, texts in values.items() if name not in ("memberOf", "objectClass")}
+    return ldif(case["dn"], objectClass=list(classes), **given, **more)
+
+
+@pytest.fixture(scope="module")
+def freeipa(server):
+    """The entries of the preset `freeipa` in a 389ds, on which FreeIPA is built; without its schema."""
+    server.modify("cn=config", "replace: nsslapd-schemacheck", "nsslapd-schemacheck: off")
+    places = (f"dc=ipa,{BASE}", ACCOUNTS, f"cn=users,{ACCOUNTS}", f"cn=groups,{ACCOUNTS}")
+    records = [ldif(place, objectClass="nsContainer") for place in places]
+    groups = {}
+    for case in WRITTEN.values():
+        records.append(written_entry(case, "posixAccount"))
+        delegates = {"mailDelegate": case["dn"]}
+        records += [written_entry(other, "posixAccount", **delegates) for other in case.get("delegators", ())]
+        groups |= {group["dn"]: group for group in case.get("groups", ())}
+    for dn, group in sorted(groups.items()):
+        name = dn.partition(",")[0].partition("=")[2]
+        members = [f"{member},{ACCOUNTS}" for member in MEMBERS[name]]
+        records.append(written_entry(group, "ipaUserGroup", "groupOfNames", member=members))
+    other = {"uid": "twin2", "mail": "twin@example.org"}
+    records.append(ldif(f"uid=twin2,cn=users,{ACCOUNTS}", objectClass="posixAccount", **other))
+    server.change("ldapadd", "".join(records))
+    return server
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_filters_of_freeipa_find_in_a_389ds_what_its_table_wants(freeipa):
+    wrong = []
+    with directory(settings(freeipa, base=ACCOUNTS, preset="freeipa", attributes={})) as made:
+        for title, case in WRITTEN.items():
+            wanted = case["wanted"]
+            try:
+                found = await look_up(made, wanted["login"])
+                got = (found.stopped, sorted(found.addresses), "")
+            except Unavailable as puzzle:
+                got = (None, [], str(puzzle))
+            said = wanted.get("puzzle", "")
+            if got[:2] != (wanted.get("stopped"), sorted(wanted["addresses"])) or said not in got[2]:
+                wrong.append((title, wanted, got))
+        with pytest.raises(Unavailable, match=r"twin.*twin2"):
+            await look_up(made, "twin@example.org")
+    assert not wrong
 
 
 @pytest_twisted.ensureDeferred

@@ -224,6 +224,29 @@ async def test_a_new_and_a_removed_host_count_within_the_ttl(own_slapd, authorit
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_domain_that_is_an_alias_of_two_is_told_loudly_and_what_was_known_stays(own_slapd, authority):
+    from directory.cache import CacheSettings
+    from tests.ldap.slapd import BASE, ldif
+
+    other = ldif(
+        f"dc=example.net,ou=hosts,{BASE}",
+        objectClass="dNSDomain",
+        dc="example.net",
+        cNAMERecord="example.edu",
+    )
+    settings = settings_for(own_slapd.tls_url, authority=authority)
+    with directory(settings, times=CacheSettings(ttl=0.3)) as made:
+        assert await grants(made, "fred", "fred@example.net")
+        own_slapd.change("ldapadd", other)
+        await pause(0.5)
+        assert await grants(made, "fred", "fred@example.net")
+        assert any("stands for" in fields.get("problem", "") for _, _, fields in made.log.lines)
+        assert made.state() == "stale"
+    with directory(settings) as made, pytest.raises(Unavailable):
+        await look_up(made, "fred")
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_host_that_stands_twice_is_unavailable(own_slapd, authority):
     from tests.ldap.slapd import host
 
