@@ -612,8 +612,8 @@ function verbs.events_of(subject) return events_with({}, call("ZREVRANGE", P .. 
 function verbs.event_find(id) return events_with({}, {id}) end
 
 function verbs.events_after(serial, most)
-  local last = call("HGET", META, "events") or "0"
-  return events_with({last}, call("ZRANGEBYSCORE", P .. "es", "(" .. serial, "+inf", "LIMIT", 0, most))
+  local got = call("HMGET", META, "epoch", "events")
+  return events_with({got[1] or "", got[2] or "0"}, call("ZRANGEBYSCORE", P .. "es", "(" .. serial, "+inf", "LIMIT", 0, most))
 end
 
 -- ---- what AUTH keeps

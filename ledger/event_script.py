@@ -27,7 +27,8 @@ def find(id: str) -> Verb:
 
 
 def after(serial: int, most: int) -> Verb:
-    """What was noted after a serial. Answered with the last serial, then as `read_events` reads it."""
+    """What was noted after a serial. Answered with the epoch, the last serial, then as
+    `read_events` reads it."""
     return b"events_after", b"%d" % serial, b"%d" % most
 
 

@@ -38,6 +38,15 @@ class Deed(NamedTuple):
     reason: str
 
 
+class Page(NamedTuple):
+    """Some events, the oldest first. `last` is the serial of the newest there is, `era` names what counts
+    them: in another one serials begin anew."""
+
+    era: str
+    last: int
+    events: tuple[Event, ...]
+
+
 @contextlib.contextmanager
 def open_lookout(settings: LedgerSettings) -> Iterator[Lookout]:
     """Where things can be seen from; every verb raises Unavailable for what cannot be seen now."""
@@ -55,14 +64,13 @@ class Lookout:
         self._path = settings.sqlite.path
         self._file: BookFile | None = None
 
-    @property
-    def away(self) -> str:
-        """Why the store that hosts share cannot be asked, ``""`` when it can or there is none."""
-        return ""
+    def events_after(self, serial: int, most: int) -> Page:
+        """The events after `serial`, `most` at most."""
 
-    def events_after(self, serial: int, most: int) -> tuple[int, tuple[Event, ...]]:
-        """The serial of the newest event, and those after `serial`, the oldest first."""
-        return self._see(lambda file: (file.book.events.last(), file.book.events.after(serial, most)))
+        def look(file: BookFile) -> Page:
+            return Page(file.name, file.book.events.last(), file.book.events.after(serial, most))
+
+        return self._see(look)
 
     def event(self, id: str) -> Event | None:
         """The event of that id."""
@@ -106,21 +114,13 @@ class SharedLookout(Lookout):
         self._runner = asyncio.Runner()
         self._link = Link(settings.redis)
 
-    @property
-    def away(self) -> str:
-        try:
-            self._ask(event_script.after(0, 0))
-        except Unavailable as away:
-            return str(away)
-        return ""
-
-    def events_after(self, serial: int, most: int) -> tuple[int, tuple[Event, ...]]:
-        last, *flat = self._ask(event_script.after(serial, most))
-        return int(last), read_events(flat, Clock())
+    def events_after(self, serial: int, most: int) -> Page:
+        era, last, *flat = self._ask(event_script.after(serial, most))
+        return Page(read(era), int(last), read_events(flat, Clock()))
 
     def events_here(self) -> tuple[Event, ...]:
         """What this host noted and Redis does not know yet."""
-        return super().events_after(0, 1000)[1]
+        return super().events_after(0, 1000).events
 
     def event(self, id: str) -> Event | None:
         here = self._here(super().event, id)
@@ -137,10 +137,19 @@ class SharedLookout(Lookout):
         return self._here(super().deeds, most) or ()
 
     def history(self) -> tuple[Tombstone, ...]:
-        """This host's copy, which is what its sidecars judge by; Redis' where this host has none."""
-        if self._path.exists():
-            return super().history()
-        return read_blocks(self._ask((b"blocks",))[1])
+        """The better of both copies of each; while Redis is away, this host's."""
+        here = super().history() if self._path.exists() else None
+        try:
+            there = read_blocks(self._ask((b"blocks",))[1])
+        except Unavailable:
+            if here is None:
+                raise
+            there = ()
+        best: dict[str, Tombstone] = {}
+        for one in (*(here or ()), *there):
+            known = best.get(one.block.id)
+            best[one.block.id] = one if known is None or one.beats(known) else known
+        return tuple(sorted(best.values(), key=lambda one: (one.block.start, one.block.id)))
 
     def close(self) -> None:
         self._runner.run(self._hang_up())

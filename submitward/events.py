@@ -15,7 +15,7 @@ from dataclasses import asdict
 
 from ledger.charges import Unavailable
 from ledger.events import MOST, Event
-from ledger.lookout import Lookout, SharedLookout, open_lookout
+from ledger.lookout import Lookout, Page, SharedLookout, open_lookout
 from ledger.tombstones import Tombstone
 from policyd.settings import Settings
 from submitward import blocks
@@ -74,7 +74,7 @@ def show(settings: Settings, options: argparse.Namespace) -> Answer:
     with open_lookout(settings.ledger) as lookout:
         status, notes = DONE, tuple[str, ...]()
         try:
-            events = newest(lookout, options.most, options.of)
+            events = newest(lookout, lookout.events_after(0, 0).last, options.most, options.of)
         except Unavailable as away:
             if not isinstance(lookout, SharedLookout):
                 raise
@@ -84,15 +84,14 @@ def show(settings: Settings, options: argparse.Namespace) -> Answer:
     return Answer(status, [asdict(event) for event in events], lines, notes)
 
 
-def newest(lookout: Lookout, most: int, subject: str | None) -> tuple[Event, ...]:
-    """The `most` newest events (of a subject or sent by it), the oldest first."""
-    last, _ = lookout.events_after(0, 0)
+def newest(lookout: Lookout, last: int, most: int, subject: str | None) -> tuple[Event, ...]:
+    """The `most` newest events (of a subject or sent by it) up to the serial `last`, the oldest first."""
     found: list[Event] = []
     oldest = max(0, last - MOST)
     while last > oldest and len(found) < most:
         first = max(oldest, last - PAGE)
-        page = lookout.events_after(first, last - first)[1]
-        found = [one for one in page if one.serial <= last and concerns(one, subject)] + found
+        page = lookout.events_after(first, last - first)
+        found = [one for one in page.events if one.serial <= last and concerns(one, subject)] + found
         last = first
     return tuple(found[-most:])
 
@@ -109,33 +108,33 @@ def follow(settings: Settings, options: argparse.Namespace) -> int:
         if concerns(event, options.of):
             print(json.dumps(asdict(event)) if options.json else in_words(event), flush=True)
 
-    with open_lookout(settings.ledger) as lookout:
-        last, _ = lookout.events_after(0, 0)
-        for event in newest(lookout, min(options.most, 10), options.of):
-            tell(event)
-        try:
-            _go_on(lookout, last, tell)
-        except KeyboardInterrupt:
-            return DONE
+    try:
+        with open_lookout(settings.ledger) as lookout:
+            page = lookout.events_after(0, 0)
+            for event in newest(lookout, page.last, min(options.most, 10), options.of):
+                tell(event)
+            _go_on(lookout, page, tell)
+    except KeyboardInterrupt:
+        pass
     return DONE
 
 
-def _go_on(lookout: Lookout, last: int, tell: Callable[[Event], None]) -> None:
-    said = ""
+def _go_on(lookout: Lookout, page: Page, tell: Callable[[Event], None]) -> None:
+    era, last, said = page.era, page.last, ""
     while _is_read():
         time.sleep(POLL)
         try:
-            newest_serial, events = lookout.events_after(last, PAGE)
+            page = lookout.events_after(last, PAGE)
         except Unavailable as away:
-            if said != str(away):
+            if not said:
                 print(f"submitward events: {away}. It is tried again.", file=sys.stderr)
             said = str(away)
             continue
         said = ""
-        if newest_serial < last:  # the store was emptied, and counts anew
-            last = 0
+        if page.era != era:  # the store was emptied or is another one, and counts anew
+            era, last = page.era, 0
             continue
-        for event in events:
+        for event in page.events:
             tell(event)
             last = event.serial
 

@@ -58,7 +58,7 @@ def look(settings: Settings) -> tuple[str, int | None, tuple[Event, ...]]:
     last: tuple[Event, ...] = ()
     with open_lookout(settings.ledger) as lookout:
         try:
-            last = events.newest(lookout, LAST, None)
+            last = events.newest(lookout, lookout.events_after(0, 0).last, LAST, None)
         except Unavailable as away:
             goes_on = settings.ledger.kind == "redis" and settings.ledger.unavailable == "local"
             state = f"{'degraded: this host counts by itself' if goes_on else 'unavailable'}: {away}"

@@ -31,7 +31,7 @@ def books():
 
 
 def after(books, serial, most=100):
-    last, *flat = books.run(None, *event_script.after(serial, most))
+    _, last, *flat = books.run(None, *event_script.after(serial, most))
     return int(last), [one.id for one in event_script.read_events(flat, Clock())]
 
 

@@ -208,8 +208,10 @@ def test_who_follows_goes_on_when_the_ledger_was_replaced(command):
         follower.wait("A19")
         command.ledger.unlink()
         follower.wait("there is no ledger yet")
-        note(command, replace(TRIP, id="NEW"))
-        follower.wait("NEW")
+        # As many as there were, and more, before anybody looks: the serials alone would tell nothing.
+        note(command, *(replace(TRIP, id=f"NEW{n}") for n in range(30)))
+        follower.wait("NEW29")
+        assert [follower.out.read_text().count(f"NEW{n} ") for n in range(30)] == [1] * 30
     finally:
         assert follower.end() == 0
 
