@@ -122,8 +122,8 @@ class Milter(Target):
         judge = self.service.judge
         real = judge.judge
 
-        def judged(message: Any, mta: str) -> Any:
-            return real(message, mta).addCallback(note)
+        def judged(*arguments: Any) -> Any:
+            return real(*arguments).addCallback(note)
 
         def note(result: tuple[Any, Any]) -> tuple[Any, Any]:
             self.judged.append(result)
