@@ -15,6 +15,7 @@ from smtplib import SMTP
 
 from bench import servers
 from bench.ldap import login_maps
+from bench.load import cpu
 from tests.milter import mail_host
 from tests.redis.hosts import MAIN, listens, log_in, serve_sasl
 from tests.saslauthd.postfix import free_ports
@@ -24,6 +25,7 @@ SESSIONS = 8
 PATIENT = "smtpd_junk_command_limit = 100000000\nsmtpd_error_sleep_time = 0\n"
 BODY = "Subject: x\r\n\r\n" + ("x" * 70 + "\r\n") * 70 + ".\r\n"
 NONE = "no policy"
+PIDS: list[int] = []  # the processes of the service that is asked
 
 
 @contextmanager
@@ -39,16 +41,19 @@ def asked(begin: Callable[[], AbstractContextManager[servers.Service]], *lists: 
     def settings() -> Iterator[str]:
         with begin() as service:
             words = f"check_policy_service {{{{ {service.address}, timeout=10s }}}}"  # for str.format
+            PIDS[:] = service.pids()
             yield "".join(f"smtpd_{name}_restrictions = {words}\n" for name in lists)
+            PIDS.clear()
 
     return settings
 
 
+EVERYWHERE = ("recipient", "data", "end_of_data")
 CASES: dict[str, Callable[[], AbstractContextManager[str]]] = {
     NONE: nothing,
-    "submitward, Redis by UNIX socket": asked(
-        lambda: servers.redis(tcp=False), "recipient", "data", "end_of_data"
-    ),
+    "a service that says DUNNO to everything": asked(servers.echo, *EVERYWHERE),
+    "submitward, Redis by UNIX socket": asked(lambda: servers.redis(tcp=False), *EVERYWHERE),
+    "submitward, SQLite": asked(servers.sqlite, *EVERYWHERE),
     "sender_login_maps over LDAP": login_maps,
     "postfwd1": asked(servers.postfwd, "recipient"),
     "policyd-rate-limit": asked(servers.policyd_rate_limit, "recipient"),
@@ -58,20 +63,25 @@ CASES: dict[str, Callable[[], AbstractContextManager[str]]] = {
 def run(rounds: int, seconds: float) -> None:
     """Measure all cases in turn, and print a table."""
     rates: dict[tuple[str, str], list[float]] = {}
+    costs: dict[tuple[str, str], list[float]] = {}
     for _ in range(rounds):
         for name, settings in CASES.items():
             with settings() as text, running(text) as port:
                 for kind, step in (("RCPT/s", _recipients), ("messages/s", _message)):
-                    rate = measure(port, step, seconds)
+                    rate, cost = measure(port, step, seconds)
                     rates.setdefault((kind, name), []).append(rate)
-                    print(kind, name, round(rate), file=sys.stderr, flush=True)
+                    costs.setdefault((kind, name), []).append(cost)
+                    print(kind, name, round(rate), round(cost), file=sys.stderr, flush=True)
     for kind in ("RCPT/s", "messages/s"):
-        print(f"\n| {kind} | median [min-max] | ratio to none |\n|---|---|---|")
+        print(
+            f"\n| {kind} | median [min-max] | ratio to none | CPU µs of the service for each |\n|---|---|---|---|"
+        )
         for name in CASES:
             got = rates[kind, name]
             ratio = statistics.median(a / b for a, b in zip(got, rates[kind, NONE], strict=True))
             print(
                 f"| {name} | {statistics.median(got):,.0f} [{min(got):,.0f}-{max(got):,.0f}] | {ratio:.2f} |"
+                f" {statistics.median(costs[kind, name]):.0f} |"
             )
 
 
@@ -96,8 +106,11 @@ def running(text: str) -> Iterator[int]:
                 mail_host.end(home, master)
 
 
-def measure(port: int, step: Callable[[SMTP, str], int], seconds: float, warm_up: float = 2.0) -> float:
-    """How often a second `step` counts, over all sessions, after a warm-up."""
+def measure(
+    port: int, step: Callable[[SMTP, str], int], seconds: float, warm_up: float = 2.0
+) -> tuple[float, float]:
+    """How often a second `step` counts, over all sessions, after a warm-up; and the CPU of the service for each
+    in µs."""
     counts = [0] * SESSIONS
     begin = time.monotonic() + warm_up
     end = begin + seconds
@@ -114,9 +127,11 @@ def measure(port: int, step: Callable[[SMTP, str], int], seconds: float, warm_up
     lanes = [threading.Thread(target=session, args=(n,)) for n in range(SESSIONS)]
     for lane in lanes:
         lane.start()
+    time.sleep(warm_up)
+    spent = cpu(PIDS)
     for lane in lanes:
         lane.join()
-    return sum(counts) / seconds
+    return sum(counts) / seconds, 1e6 * (cpu(PIDS) - spent) / max(1, sum(counts))
 
 
 def _recipients(client: SMTP, login: str) -> int:

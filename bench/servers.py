@@ -131,6 +131,18 @@ def redis(tcp: bool) -> Iterator[Service]:
 
 
 @contextlib.contextmanager
+def echo() -> Iterator[Service]:
+    """A service that judges nothing."""
+    with home() as here:
+        command = [sys.executable, "-m", "bench.echo", str(here / "policy")]
+        with child(command, here / "log") as running:
+            service = Service("DUNNO to everything", f"unix:{here}/policy", lambda: [running.pid])
+            service.wait()
+            (here / "policy").chmod(0o666)
+            yield service
+
+
+@contextlib.contextmanager
 def postfwd() -> Iterator[Service]:
     """postfwd1 (one process), one rate rule by login, kept in memory."""
     with home() as here:

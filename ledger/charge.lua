@@ -131,23 +131,34 @@ local function counter(limit)
   return c
 end
 
-local function keep(c)
-  call("EXPIRE", c.key, c.window + 2 * floor(c.window / 60) + MARGIN)
-  local index = P .. "s:" .. c.subject
-  call("SADD", index, c.unit .. ":" .. int(c.window))
-  if call("TTL", index) < c.window + MARGIN then call("EXPIRE", index, 2 * c.window + 2 * MARGIN) end
+-- What these counters, which hold something new, must not lose: their own lives, and that of what lists them.
+local function keep(fresh)
+  local subjects = {}
+  for _, c in ipairs(fresh) do
+    call("EXPIRE", c.key, c.window + 2 * floor(c.window / 60) + MARGIN)
+    local of = subjects[c.subject] or {longest = 0, names = {}}
+    subjects[c.subject] = of
+    of.longest = math.max(of.longest, c.window)
+    of.names[#of.names + 1] = c.unit .. ":" .. int(c.window)
+  end
   local all = P .. "spenders"
-  call("ZADD", all, "GT", stamp(now + c.window + floor(c.window / 60)), c.subject)
+  for subject, of in pairs(subjects) do
+    local index = P .. "s:" .. subject
+    call("SADD", index, unpack(of.names))
+    if call("TTL", index) < of.longest + MARGIN then call("EXPIRE", index, 2 * of.longest + 2 * MARGIN) end
+    call("ZADD", all, "GT", stamp(now + of.longest + floor(of.longest / 60)), subject)
+  end
   for _, gone in ipairs(call("ZRANGEBYSCORE", all, "-inf", stamp(now), "LIMIT", 0, 2)) do call("ZREM", all, gone) end
 end
 
 -- Take `amounts` from each counter; returns the takings: index, sub-window, amount, era.
 local function take(limits, amounts, takings)
+  local fresh = {}
   for index, limit in ipairs(counters_of(limits)) do
     local c = counter(limit)
     local amount = math.min(amounts[c.unit], MOST - c.total)
     if amount > 0 then
-      local first = c.fresh or c.here == 0
+      if c.fresh or c.here == 0 then fresh[#fresh + 1] = c end
       c.total, c.here = c.total + amount, c.here + amount
       if c.fresh then
         call("HSET", c.key, "t", int(c.total), "lo", int(c.current), "hi", int(c.current), int(c.current),
@@ -155,11 +166,11 @@ local function take(limits, amounts, takings)
       else
         call("HSET", c.key, "t", int(c.total), "hi", int(c.current), int(c.current), int(c.here))
       end
-      if first then keep(c) end
       c.fresh, c.hi = false, c.current
       takings[#takings + 1] = {index, c.current, amount, c.era}
     end
   end
+  if #fresh > 0 then keep(fresh) end
   return takings
 end
 
@@ -271,7 +282,7 @@ local function read(key)
   if not packed then return nil end
   local f = cmsgpack.unpack(packed)
   return {
-    key = key, state = f[1], due = f[2], index = f[3], messages = f[4], recipients = f[5], bytes = f[6],
+    key = key, was = f[1], state = f[1], due = f[2], index = f[3], messages = f[4], recipients = f[5], bytes = f[6],
     limits = f[7], takings = f[8], principal = f[9], sender = f[10], mta = f[11]
   }
 end
@@ -285,7 +296,11 @@ local function write(c, kept)
   })
   call("SET", c.key, packed, "EX", ttl + MARGIN)
   call("ZADD", P .. "due", stamp(c.due), c.key)
-  if call("TTL", c.index) < ttl + MARGIN then call("EXPIRE", c.index, ttl + LAPSED_KEPT + 2 * MARGIN) end
+  -- The index outlives what is known of its charges; only what has lapsed lives on for longer.
+  if not c.was then call("EXPIRE", c.index, LAPSE + 2 * LAPSED_KEPT + 3 * MARGIN)
+  elseif (c.was == LAPSED or c.state == LAPSED) and call("TTL", c.index) < ttl + MARGIN then
+    call("EXPIRE", c.index, ttl + LAPSED_KEPT + 2 * MARGIN)
+  end
 end
 
 local function forget(c)
@@ -447,6 +462,16 @@ function verbs.spenders(offset, most)
   return call("ZRANGEBYSCORE", P .. "spenders", stamp(now), "+inf", "LIMIT", offset, most)
 end
 
+function verbs.look(epoch)
+  call("HSETNX", META, "generation", "1")
+  call("HSETNX", META, "epoch", epoch)
+  return call("HMGET", META, "generation", "epoch", "blocks")
+end
+
+-- ---- what is seldom said: made only when it is, since a run makes every function anew
+
+local function seldom()
+
 -- ---- what operators do
 
 local function note(stream, most, text)
@@ -475,12 +500,6 @@ function verbs.reset(subject, audit)
   note("audit", 100000, audit)
   moved = true
   return int(count)
-end
-
-function verbs.look(epoch)
-  call("HSETNX", META, "generation", "1")
-  call("HSETNX", META, "epoch", epoch)
-  return call("HMGET", META, "generation", "epoch", "blocks")
 end
 
 function verbs.blocks()
@@ -718,6 +737,14 @@ function verbs.apps_use(login, id, address)
     table.concat({made, revoked, stamp(now), from == "" and "-" or from, body}, " "))
   return "1"
 end
+
+end
+
+setmetatable(verbs, {__index = function(_, name)
+  setmetatable(verbs, nil)
+  seldom()
+  return verbs[name]
+end})
 
 -- ---- one run
 
