@@ -30,9 +30,14 @@ class Finding:
     fault: str = ""
 
     def __str__(self) -> str:
-        line = f"{self.level:<11} {self.where}: {self.text}"
-        mend = self.mend.replace("\n", f"\n{'':<13}")
+        line = _shown(f"{self.level:<11} {self.where}: {self.text}")
+        mend = _shown(self.mend).replace("\n", f"\n{'':<13}")
         return f"{line}\n{'':<11} → {mend}" if mend else line
+
+
+def _shown(text: str) -> str:
+    """Text of others (a record in the DNS) that a terminal would obey, made visible."""
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
 
 
 def good(where: str, text: str) -> Finding:

@@ -60,7 +60,8 @@ def zone_lines(name: str, record: str, ttl: int = TTL) -> str:
     return f"{name}. {ttl} IN TXT (\n{strings}\n)"
 
 
-_TAG = re.compile(r"\s*([A-Za-z][A-Za-z0-9_]*)\s*=\s*([!-:<-~\s]*?)\s*", re.ASCII)
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*", re.ASCII)
+_VALUE = re.compile(r"[!-:<-~\s]*", re.ASCII)
 
 
 def parse_record(text: str) -> KeyRecord:
@@ -95,12 +96,12 @@ def _tags(text: str) -> dict[str, str]:
     if not pieces[-1].strip():
         pieces.pop()
     for piece in pieces:
-        match = _TAG.fullmatch(piece)
-        if match is None:
+        name, equals, value = (part.strip() for part in piece.partition("="))
+        if not (equals and _NAME.fullmatch(name) and _VALUE.fullmatch(value)):
             raise BadRecord(f"{piece.strip()[:40]!r} is no tag=value")
-        if match[1] in tags:
-            raise BadRecord(f"{match[1]}= stands there twice")
-        tags[match[1]] = match[2]
+        if name in tags:
+            raise BadRecord(f"{name}= stands there twice")
+        tags[name] = value
     return tags
 
 
