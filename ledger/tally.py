@@ -28,7 +28,10 @@ _TAKE_OUT = """UPDATE used SET amount = max(0, amount - ?)
     WHERE subject = ? AND unit = ? AND window = ? AND bucket = ?"""
 _MOVES = """SELECT bound FROM moves
     WHERE era > ? AND subject = ? AND unit = ? AND window = ? ORDER BY era"""
-_SPENDERS = "SELECT DISTINCT subject FROM used ORDER BY subject"
+# From one subject to the next in the index: DISTINCT would read every sub-window of everybody.
+_SPENDERS = """WITH RECURSIVE next (subject) AS (SELECT min(subject) FROM used UNION ALL
+    SELECT (SELECT min(subject) FROM used WHERE used.subject > next.subject) FROM next
+    WHERE next.subject IS NOT NULL) SELECT subject FROM next WHERE subject IS NOT NULL"""
 _PAGE = """SELECT subject, unit, window, bucket FROM used
     WHERE (subject, unit, window, bucket) > (?, ?, ?, ?) ORDER BY 1, 2, 3, 4 LIMIT 1 OFFSET ?"""
 _STALE = """DELETE FROM used WHERE (subject, unit, window, bucket) > (?, ?, ?, ?)
