@@ -23,6 +23,7 @@ from sidecar.listen import Listener
 from sidecar.settings import SettingsError, digest
 from submitward import attachments, postconf, wiring
 from submitward.check_directory import look_at_ldap
+from submitward.dkim.signer import NoTables, read_tables
 from submitward.findings import SETTINGS, Finding, exit_status, format_json, format_text
 from submitward.reach import reach
 from submitward.restrictions import locate
@@ -84,6 +85,8 @@ def look(settings: Settings, postfix: str) -> Iterator[Finding]:
     else:
         yield from look_at_directory(settings)
     yield look_at_ledger(settings)
+    if settings.sign.key_table is not None:
+        yield from look_at_signing(settings)
     try:
         configuration = postconf.read(postfix)
     except postconf.Unreadable as error:
@@ -163,6 +166,17 @@ def look_at_redis(settings: Settings) -> Finding:
     except Unavailable as error:
         return Finding("unavailable", place, str(error))
     return Finding("ok", place, OPENS)
+
+
+def look_at_signing(settings: Settings) -> Iterator[Finding]:
+    """Whether the signer's tables can be used; `submitward dkim tables` looks at their keys too."""
+    try:
+        tables = read_tables(settings.sign)
+    except NoTables as none:
+        yield from none.findings
+        return
+    place = f"{settings.sign.key_table}, {settings.sign.signing_table}"
+    yield Finding("ok", place, f"{len(tables.keys)} keys, {len(tables.lines)} patterns")
 
 
 def look_at_sockets(settings: Settings, user: str) -> Iterator[Finding]:

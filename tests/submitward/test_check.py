@@ -353,7 +353,7 @@ def site(room: Path) -> Iterator[Path]:
     """Settings, a Postfix configuration beside them, and somebody who listens on all three sockets."""
     queue = room / "queue"
     (queue / "submitward").mkdir(parents=True)
-    for name in ("main.cf", "master.cf"):
+    for name in ("main.cf", "master.cf", "KeyTable", "SigningTable"):
         shutil.copy(SHIPPED / name, room)
     say(room, f"queue_directory = {queue}")
     listeners = []
@@ -467,6 +467,17 @@ def test_a_plan_that_the_settings_lack_is_an_error_that_names_the_nearest(
     assert typo.mend.startswith("did you mean default?")
     assert other.text.startswith("login:xia: the settings have no plan 'vip'")
     assert other.mend == "add it under plans, which has: default"
+
+
+def test_a_mistake_in_the_signers_tables_is_an_error_with_its_line(
+    site: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (site / "SigningTable").write_text("*@example.org example.org\n*@example.net\n")
+    assert check(site, "--json") == 1
+    (found,) = [finding for finding in told(capsys) if finding.level == "error"]
+    assert found.where == f"{site}/SigningTable:2"
+    (site / "KeyTable").unlink()
+    assert check(site, "--json") == 75
 
 
 def test_a_ledger_that_is_none_exits_75(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
