@@ -17,13 +17,12 @@ from saslauthd.wire import SENT_MAX
 from sidecar.listen import Listener
 from sidecar.metrics import Metrics
 from tests.fuzz.ground import Target
-from tests.fuzz.peers import How, Stores, Transport, connect, promise
+from tests.fuzz.peers import LEDGER_VERBS, How, Stores, Transport, connect, promise
 
 #: What the transcripts, and so the seeds, know as right.
 PASSWORDS = {"alice": b"pass", "bob": b"secret", "zoë": b"p\xc3\xa4ss"}
 NEIGHBOUR, SECRET = "neighbour-1f6c", b"ad9e2a60-1f0b"
 GUARD = GuardSettings(pair=10000, network=10000, login=10000, binds=10000, floor=0.0, delay=0.0)
-VERBS = frozenset(("guard_look", "guard_note", "guard_drop", "guard_names", "secret", "app_passwords"))
 _LINE = re.compile(
     rb"CONT\t[1-9]\d{0,9}\t[A-Za-z0-9+/]*=*|CANCELLED\t[1-9]\d{0,9}|OK\t[1-9]\d{0,9}\tuser=[^\t\r\0\x01]+"
     rb"|FAIL\t[1-9]\d{0,9}(?:\tuser=[^\t\r\0\x01]+)?(?:\tcode=[a-z0-9_]+)?\treason=[^\t\r\0\x01]+(?:\ttemp)?"
@@ -71,7 +70,7 @@ class Auth(Target):
         super().__init__()
         self.directory = Directory()
         directory = Stores(self.directory, frozenset(("verify", "look_up")), Unavailable)
-        ledger = Stores(ModelLedger(self.clock.seconds), VERBS, LedgerUnavailable)
+        ledger = Stores(ModelLedger(self.clock.seconds), LEDGER_VERBS, LedgerUnavailable)
         self.stores = [directory, ledger]
         settings = Settings(version=1, auth=AuthSettings(guard=GUARD))
         self.service = AuthService(

@@ -25,7 +25,7 @@ from milter.wire import Options, Packet, encode
 from sidecar.listen import Listener
 from sidecar.metrics import Metrics
 from tests.fuzz.ground import Target
-from tests.fuzz.peers import How, Stores, Transport, connect, promise
+from tests.fuzz.peers import LEDGER_VERBS, How, Stores, Transport, connect, promise
 
 DIRECTORY = Path(__file__).parents[1] / "transcripts" / "milter" / "directory.yaml"
 MTA = "mx1.example.org"
@@ -38,7 +38,6 @@ OWNED = frozenset(
     for local in ("alice", "alice_lastname", "bob")
     for domain in ("example.org", "example.net")
 )
-VERBS = frozenset(("record", "take_up", "refund", "app_passwords"))
 _SIGNATURE = re.compile(rb"(?=.*\bv\s*=\s*1)(?=.*\bd\s*=)(?=.*\bb\s*=)(?=.*\bbh\s*=)(?=.*\bh\s*=)", re.S)
 _REPLY = re.compile(rb"(?:4\d\d 4|5\d\d 5)\.\d{1,3}\.\d{1,3} [ -~]+\0")
 
@@ -99,7 +98,7 @@ class Milter(Target):
         super().__init__()
         directory = Stores(Listed(DIRECTORY), frozenset(("look_up",)), Unavailable)
         self.ledger = ModelLedger(self.clock.seconds)
-        ledger = Stores(self.ledger, VERBS, LedgerUnavailable)
+        ledger = Stores(self.ledger, LEDGER_VERBS, LedgerUnavailable)
         self.stores = [directory, ledger]
         settings = Settings(version=1, mta=MTA, author=AuthorSettings(mode=self.mode))
         self.service = MilterService(

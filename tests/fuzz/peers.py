@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
+from inspect import getmembers, iscoroutinefunction
 from typing import Any
 
 from twisted.internet.defer import Deferred, ensureDeferred, fail
 from twisted.internet.error import ConnectionDone
 from twisted.python.failure import Failure
 
+from ledger.model import ModelLedger
+
+#: Every verb of the ledger that is awaited.
+LEDGER_VERBS = frozenset(name for name, _ in getmembers(ModelLedger, iscoroutinefunction))
 BACKLOG = 65536  # octets of answers after which a transport says that the peer does not read
 
 

@@ -21,10 +21,9 @@ from sidecar.listen import Listener
 from sidecar.metrics import Metrics
 from tests.fuzz.ground import Target
 from tests.fuzz.milter import Listed
-from tests.fuzz.peers import How, Stores, Transport, connect, promise
+from tests.fuzz.peers import LEDGER_VERBS, How, Stores, Transport, connect, promise
 
 DIRECTORY = Path(__file__).parents[1] / "transcripts" / "policy" / "fixtures" / "standard" / "directory.yaml"
-VERBS = frozenset(("reserve", "settle", "release", "app_passwords"))
 RULES = AddressRules(recipient_delimiter="+")
 PLANS = {
     "default": (parse_limit("500 recipients per day"), parse_limit("100 recipients per message")),
@@ -58,7 +57,7 @@ class Policy(Target):
         super().__init__()
         self.directory = Listed(DIRECTORY, RULES)
         directory = Stores(self.directory, frozenset(("look_up",)), Unavailable)
-        ledger = Stores(ModelLedger(self.clock.seconds), VERBS, LedgerUnavailable)
+        ledger = Stores(ModelLedger(self.clock.seconds), LEDGER_VERBS, LedgerUnavailable)
         self.stores = [directory, ledger]
         settings = Settings(version=1, plans=PLANS, directory=DirectorySettings(addresses=RULES))
         self.service = PolicyService(

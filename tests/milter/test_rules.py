@@ -114,7 +114,7 @@ async def test_a_store_that_is_away_costs_the_message_alone_and_nothing_of_it_le
                 if away == "directory":
                     judge.directory = Away(directory, hangs)
                 else:
-                    judge.ledger = Broken(ledger, how, "take_up")  # type: ignore[assignment]
+                    judge.ledger = Broken(ledger, how, "record", "take_up")  # type: ignore[assignment]
                 for author in (b"alice@example.org", b"bob@example.org"):
                     code, text = await threaded(say, client, field(author))
                     assert (code, text[:5]) == (451, "4.3.0"), (away, how, text)
