@@ -1,6 +1,6 @@
 """Logins per second and CPU per login: slapd itself, Dovecot before it, and our saslauthd before it.
 
-    python -m bench.ldap_auth [--rounds 3] [--seconds 1] [--only WORD]
+    python -m bench.ldap_auth [--rounds 3] [--seconds 1] [--only socket|smtp] [--connections N]
 
 One interleaved run: every round measures everything once, in the same order, at the auth socket and through a
 Postfix (connect, EHLO, AUTH PLAIN, QUIT). Needs slapd, dovecot-core, dovecot-ldap, postfix and python-ldap.
@@ -32,8 +32,8 @@ WRONG = everybody()[:200]
 class Bench:
     """The servers and their figures."""
 
-    def __init__(self, home: Path, seconds: float, only: str) -> None:
-        self.home, self.seconds, self.only = home, seconds, only
+    def __init__(self, home: Path, seconds: float, only: str, connections: tuple[int, ...]) -> None:
+        self.home, self.seconds, self.only, self.connections = home, seconds, only, connections
         (home / "tls").mkdir()
         self.slapd = Slapd(home / "slapd", Authority(home / "tls"), certificate="").make().start()
         self.slapd.add_groups()
@@ -100,7 +100,7 @@ class Bench:
 
     def round(self) -> None:
         once, often = Asking(everybody()), Asking(everybody(), self.seconds)
-        for n in CONNECTIONS:
+        for n in self.connections:
             if self.only in ("", "socket"):
                 for name, search in (
                     ("slapd, search + bind (libldap)", True),
@@ -131,7 +131,7 @@ class Bench:
 
     def wrong(self, server: Server, n: int) -> None:
         """Remembered failures: with answers put off as shipped, and at once."""
-        asking, once = Asking(WRONG, self.seconds, right=False), Asking(WRONG, right=False)
+        asking, once = Asking(WRONG, max(1.5, self.seconds), right=False), Asking(WRONG, right=False)
         self.both("saslauthd, negative-cached, at once", server, n, asking, once)
         shipped = self.ours()
         self.both("saslauthd, negative-cached", shipped, n, asking, once)
@@ -160,17 +160,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.ldap_auth", description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=1.0)
+    parser.add_argument("--connections", type=int, action="append", default=[])
     parser.add_argument("--only", choices=("", "socket", "smtp"), default="")
     options = parser.parse_args()
     home = Path(tempfile.mkdtemp(prefix="swbench", dir="/var/tmp"))
     home.chmod(0o755)
-    bench = Bench(home, options.seconds, options.only)
+    bench = Bench(home, options.seconds, options.only, tuple(options.connections) or CONNECTIONS)
     try:
         for _ in range(options.rounds):
             bench.round()
-        for way, title in (("socket", "At the auth socket"), ("smtp", "Through Postfix")):
-            print(f"\n### {title}\n\n{bench.table(way)}")
     finally:
+        for way, title in (("socket", "At the auth socket"), ("smtp", "Through Postfix")):
+            print(f"\n### {title}\n\n{bench.table(way)}", flush=True)
         for server in list(bench.running):
             server.end()
         bench.slapd.stop()
