@@ -10,7 +10,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import ensureDeferred
 from twisted.internet.task import deferLater
 
-from directory.identity import Denied, Principal, Unanswered
+from directory.identity import Denied, Principal, Unanswered, Unavailable, Verified
 from ledger.app_passwords import AppPassword, digest_of, format_app_password
 from saslauthd import guard
 from saslauthd.settings import AppPasswordOnly, AuthCacheSettings, AuthSettings, GuardSettings
@@ -324,6 +324,50 @@ async def test_an_entry_and_a_plan_say_where_a_login_may_come_from(house):
 
 
 # ---- what nobody may read
+
+#: what the directory says, or where the login comes from → the class in the log and in the metrics
+CLASSES = {
+    "wrong_password": Denied("wrong_password"),
+    "unknown_login": Denied("unknown_login"),
+    "locked": Denied("locked"),
+    "expired": Denied("expired"),
+    "not_in_group": Denied("not_in_group"),
+    "disabled": Denied("disabled"),
+    "network_refused": None,
+    "guarded": None,
+    "unavailable": Unavailable("away"),
+}
+
+
+@scene
+async def test_every_class_of_reasons_is_in_the_log_and_in_the_metrics_with_the_time_of_each_step(house):
+    answer = None
+
+    async def verify(credentials):
+        if isinstance(answer, Unavailable):
+            raise answer
+        return answer or Verified(credentials.login)
+
+    house.set_up.directory.verify = verify
+    settings(house.set_up, cache=AuthCacheSettings(failures=0.0))
+    for reason, answer in CLASSES.items():  # noqa: B007  verify reads it
+        networks = ("192.0.2.0/24",) if reason == "network_refused" else ()
+        house.people["alice"] = Principal("login", "alice", networks=networks)
+        if reason == "guarded":
+            settings(house.set_up, guard=tight(pair=1), cache=AuthCacheSettings(failures=0.0))
+        answered = await house.ask(password=reason.encode())
+        assert answered == (LATER if reason in ("guarded", "unavailable") else NO), reason
+        if reason == "guarded":
+            settings(house.set_up, cache=AuthCacheSettings(failures=0.0))
+    page = house.set_up.metrics.page().decode()
+    for reason in CLASSES:
+        assert house.set_up.log.count(f"reason={reason} ") == 1, reason
+        assert f'submitward_auth_reasons_total{{reason="{reason}"}} 1.0' in page
+    assert 'outcomes_total{mechanism="PLAIN",result="refused",tls="yes"} 7.0' in page
+    for step in "guard", "verify":
+        assert f'submitward_auth_step_seconds_total{{step="{step}"}}' in page
+        assert f" {step}_ms=" in house.set_up.log
+
 
 CANARY = b"canary-7Hq2Zx"
 
