@@ -1,6 +1,7 @@
-"""Tickets on their way back to the ledger: many in one trip.
+"""What goes into the ledger after an attempt: tickets that go back, networks that are known from now on.
 
-Knows for how long they are gathered. Must not know what a ticket is for, nor where the ledger is.
+Knows for how long it is gathered, so that many attempts cost one transaction. Must not know what a mark
+stands for, nor where the ledger is.
 """
 
 from __future__ import annotations
@@ -8,35 +9,57 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ledger.marks import Pair
+from ledger.marks import Mark, Pair
 
 SOON = 0.01  # seconds
 
 
 class Returns:
-    """Gathers pairs and hands them to `drop`."""
+    """Gathers by login, and hands all of it to `drop` and `note`."""
 
-    def __init__(self, reactor: Any, drop: Callable[[tuple[Pair, ...]], None]) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        drop: Callable[[tuple[Pair, ...]], None],
+        note: Callable[[tuple[Mark, ...]], None],
+    ) -> None:
         self._reactor = reactor
         self._drop = drop
-        self._gathered: dict[str, list[str]] = {}
+        self._note = note
+        self._pairs: list[Pair] = []
+        self._marks: list[Mark] = []
+        self._logins: set[str] = set()
         self._timer: Any = None
 
-    def add(self, key: str, name: str) -> None:
+    def drop(self, login: str, pair: Pair) -> None:
         """Drop this mark soon."""
-        self._gathered.setdefault(key, []).append(name)
-        if self._timer is None:
-            self._timer = self._reactor.callLater(SOON, self.send)
+        self._pairs.append(pair)
+        self._expect(login)
 
-    def owes(self, key: str) -> bool:
-        """Whether some of this key have not been sent yet."""
-        return key in self._gathered
+    def note(self, login: str, marks: tuple[Mark, ...]) -> None:
+        """Note these marks soon."""
+        self._marks += marks
+        self._expect(login)
+
+    def settle(self, login: str) -> None:
+        """Hand over now what there is of a login that is about to be looked at."""
+        if login in self._logins:
+            self.send()
 
     def send(self) -> None:
-        """Now."""
+        """Hand over all of it now."""
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
         self._timer = None
-        gathered, self._gathered = self._gathered, {}
-        if gathered:
-            self._drop(tuple((key, name) for key, names in gathered.items() for name in names))
+        pairs, self._pairs = self._pairs, []
+        marks, self._marks = self._marks, []
+        self._logins.clear()
+        if pairs:
+            self._drop(tuple(pairs))
+        if marks:
+            self._note(tuple(marks))
+
+    def _expect(self, login: str) -> None:
+        self._logins.add(login)
+        if self._timer is None:
+            self._timer = self._reactor.callLater(SOON, self.send)

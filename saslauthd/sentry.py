@@ -73,7 +73,11 @@ class Sentry:
         self._log = log
         self._clock = clock
         self._name, self._numbers = secrets.token_hex(6), count()
-        self.returns = Returns(reactor, lambda pairs: self._tell(self._ledger.guard_drop(pairs)))
+        self.returns = Returns(
+            reactor,
+            lambda pairs: self._tell(self._ledger.guard_drop(pairs)),
+            lambda marks: self._tell(self._ledger.guard_note(marks)),
+        )
         self._inside: Counter[str] = Counter()
         self._noted: OrderedDict[tuple[str, str], float] = OrderedDict()
 
@@ -144,8 +148,7 @@ class Sentry:
 
     async def _take(self, case: Case, most: int) -> bool:
         """Take a ticket, unless `most` are taken. One that nobody waits for any more is given back."""
-        if self.returns.owes(guard.binds(case.trace.login)):
-            self.returns.send()
+        self.returns.settle(case.trace.login)
         case.taken = self._clock()
         case.ticket = guard.ticket(case.taken, f"{self._name}{next(self._numbers)}")
         mark = guard.bind(case.trace.login, case.ticket, most, self.rules)
@@ -173,7 +176,8 @@ class Sentry:
     def give_back(self, case: Case) -> None:
         """The password did not reach the directory, or was right: it counts no more."""
         if case.ticket:
-            self.returns.add(guard.binds(case.trace.login), case.ticket)
+            login = case.trace.login
+            self.returns.drop(login, (guard.binds(login), case.ticket))
             case.ticket = ""
 
     def succeeded(self, case: Case) -> None:
@@ -196,7 +200,7 @@ class Sentry:
         self._noted[key] = now + min(NOTED_FOR, self.rules.known / 2)
         if len(self._noted) > NOTED_MOST:
             self._noted.popitem(last=False)
-        self._tell(self._ledger.guard_note(guard.success([guard.Trace(login, network, "")], self.rules)))
+        self.returns.note(login, guard.success([guard.Trace(login, network, "")], self.rules))
 
     async def failed(self, case: Case) -> None:
         """The credential is wrong, and that counts."""
@@ -210,6 +214,7 @@ class Sentry:
         self._noted.clear()
 
     async def _look(self, case: Case) -> None:
+        self.returns.settle(case.trace.login)
         seen = await self._ask(self._ledger.guard_look(guard.questions(case.trace)))
         case.sight = guard.sight(seen)
         self._check(case)
