@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from milter.tables import TableError, parse_tables
 from submitward.bookkeeping import NO, UNAVAILABLE, USAGE, Refused
 from submitward.dkim import rotation, state
 from submitward.dkim.edits import Lines, Texts, lead
-from submitward.dkim.keyfile import KeyTrouble, make_key, read_public, remove_key
+from submitward.dkim.keyfile import KeyTrouble, danger, make_key, read_public, remove_key
 from submitward.dkim.probe import NoAnswer, selector_of
 from submitward.dkim.rotation import KeyState, Step
 from submitward.dkim.signer import ANYBODY, unicode_form
@@ -100,7 +100,7 @@ class Keyring:
         except FileExistsError:
             return self.public_of(path)
         except KeyError:
-            raise Refused(f"there is no user {self.sign.user} (sign.user)", USAGE) from None
+            raise Refused(_no_user(self.sign.user), USAGE) from None
 
     def public_of(self, path: Path) -> str:
         """The public half of a key of ours."""
@@ -153,12 +153,29 @@ class Keyring:
         state.write(self.sign.keys, self.lives)
 
     def _sign_with(self, domain: str, key: KeyState) -> None:
-        texts, _ = self._lead(self._texts(), domain, key)
-        texts_by_path = dict(zip(self._paths, (texts.key_table, texts.signing_table), strict=True))
+        """Have the signer use the key; where that cannot be seen, everything is as it was."""
+        before = self._texts()
+        after, _ = self._lead(before, domain, key)
+        try:
+            why = danger(Path(key.path), self.sign.user)
+        except KeyError:
+            raise Refused(_no_user(self.sign.user), USAGE) from None
+        if why:
+            raise Refused(f"OpenDKIM would not use {key.path}: {why}", NO)
+        self._write(after)
+        try:
+            self._reload()
+            self._see_signing(domain, key.selector)
+        except Refused as refused:
+            self._write(before)
+            with suppress(Refused):
+                self._reload()
+            raise Refused(f"{refused}; the tables are as they were, run this again", refused.status) from None
+
+    def _write(self, texts: Texts) -> None:
         # The KeyTable goes first: no line of the SigningTable may lead nowhere, at no moment.
-        replace_files({path: text.encode() for path, text in texts_by_path.items()})
-        self._reload()
-        self._see_signing(domain, key.selector)
+        key_table, signing_table = self._paths
+        replace_files({key_table: texts.key_table.encode(), signing_table: texts.signing_table.encode()})
 
     def _reload(self) -> None:
         if not self.sign.reload:
@@ -169,10 +186,10 @@ class Keyring:
                 self.sign.reload, capture_output=True, text=True, timeout=RELOAD_TIMEOUT, check=False
             )
         except (OSError, subprocess.TimeoutExpired) as wrong:
-            raise Refused(f"{command}: {wrong}; {_AGAIN}", UNAVAILABLE) from None
+            raise Refused(f"{command}: {wrong}", UNAVAILABLE) from None
         if done.returncode:
             said = f"{done.stderr}{done.stdout}".strip()
-            raise Refused(f"{command} exits {done.returncode}: {said}; {_AGAIN}", UNAVAILABLE)
+            raise Refused(f"{command} exits {done.returncode}: {said}", UNAVAILABLE)
 
     def _signer(self, domain: str) -> str | None:
         """The selector that OpenDKIM signs with now; None for no signature, or where nobody can say."""
@@ -187,7 +204,7 @@ class Keyring:
         while self.sign.socket is not None and (signs := self._signer(domain)) != selector:
             if time.monotonic() > until:
                 text = f"OpenDKIM signs with {signs or 'nothing'} and not with {selector}"
-                raise Refused(f"{text}; {_AGAIN}", UNAVAILABLE)
+                raise Refused(text, UNAVAILABLE)
             time.sleep(0.2)
 
     def _remove(self, key: KeyState) -> None:
@@ -215,12 +232,13 @@ class Keyring:
         return new, lines
 
 
-_AGAIN = "the tables lead to the new key, but OpenDKIM may not know; run this again"
-
-
 def _give(path: Path, user: str) -> None:
     if os.geteuid() == 0:
         try:
             shutil.chown(path, user)
         except LookupError:
-            raise Refused(f"there is no user {user} (sign.user)", USAGE) from None
+            raise Refused(_no_user(user), USAGE) from None
+
+
+def _no_user(user: str) -> str:
+    return f"there is no user {user} (sign.user)"
