@@ -44,11 +44,6 @@ class BookFile:
         self._connection = _connect(path)
         self.book = Book(self._connection, short_id)
 
-    @property
-    def name(self) -> str:
-        """What tells this file from any other that ever stands at the path."""
-        return f"{self._identity}"
-
     def moved_away(self) -> bool:
         """Whether somebody deleted or replaced the file: what is written now would be lost."""
         return _identity(self._path) != self._identity

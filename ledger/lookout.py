@@ -63,12 +63,13 @@ class Lookout:
     def __init__(self, settings: LedgerSettings) -> None:
         self._path = settings.sqlite.path
         self._file: BookFile | None = None
+        self._opened = 0  # files, one after the other: a new one may have the inode of the one before
 
     def events_after(self, serial: int, most: int) -> Page:
         """The events after `serial`, `most` at most."""
 
         def look(file: BookFile) -> Page:
-            return Page(file.name, file.book.events.last(), file.book.events.after(serial, most))
+            return Page(f"{self._opened}", file.book.events.last(), file.book.events.after(serial, most))
 
         return self._see(look)
 
@@ -100,6 +101,7 @@ class Lookout:
                         f"{self._path}: there is no ledger yet; policyd makes it when it starts"
                     )
                 self._file = BookFile(self._path)
+                self._opened += 1
                 self._file.book.peek(HostClock().tell)
             return look(self._file)
         except TROUBLE as trouble:
