@@ -21,7 +21,7 @@ class Proxy:
         self.directory = Path(tempfile.mkdtemp(prefix="swp", dir="/var/tmp"))
         self.path = self.directory / "redis"
         self.swallow = b""
-        self.how: Literal["hang", "close"] = "hang"
+        self.how: Literal["hang", "close", "twice"] = "hang"
         self.swallowed = 0
         self._listening = socket.socket(socket.AF_UNIX)
         self._listening.bind(str(self.path))
@@ -32,7 +32,8 @@ class Proxy:
     def url(self) -> str:
         return f"unix://{self.path}"
 
-    def arm(self, verb: str, how: Literal["hang", "close"]) -> None:
+    def arm(self, verb: str, how: Literal["hang", "close", "twice"]) -> None:
+        """Keep the next answer to `verb` back and then hang or close, or give it twice."""
         self.how, self.swallow = how, b"\r\n%s\r\n" % verb.encode()
 
     def close(self) -> None:
@@ -55,6 +56,9 @@ class Proxy:
                     while data := redis.recv(65536):
                         if state["mute"]:
                             self.swallowed += 1
+                            if self.how == "twice":
+                                state["mute"] = False
+                                client.sendall(data + data)
                             if self.how == "close":
                                 client.shutdown(socket.SHUT_RDWR)
                             continue

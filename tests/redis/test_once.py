@@ -60,9 +60,11 @@ def stage() -> Iterator[Stage]:
     made.close()
 
 
-@pytest.mark.parametrize("how", ["hang", "close"])
+@pytest.mark.parametrize("how", ["hang", "close", "twice"])
 @pytest.mark.parametrize("verb", ["reserve", "settle"])
-def test_an_answer_that_is_lost_charges_a_message_once(stage: Stage, verb: str, how: str) -> None:
+def test_an_answer_that_is_lost_or_comes_twice_charges_a_message_once(
+    stage: Stage, verb: str, how: str
+) -> None:
     client = stage.host.start().client()
     asked = request("alice", 1, 3)
     if verb == "reserve":
