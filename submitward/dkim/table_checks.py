@@ -26,6 +26,9 @@ def look_at_tables(sign: SignSettings) -> Iterator[Finding]:
         return
     yield good(str(sign.key_table), f"{len(tables.keys)} keys")
     yield good(str(sign.signing_table), f"{len(tables.lines)} patterns")
+    if not tables.lines:
+        text = "nothing is signed for anybody: every message is refused"
+        yield error(str(sign.signing_table), text, "submitward dkim new DOMAIN", "no_lines")
     used = {name for _, name in tables.lines}
     for name, key in tables.keys.items():
         where = f"{sign.key_table}:{key.line}"

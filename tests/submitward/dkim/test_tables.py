@@ -44,6 +44,12 @@ FAULTS: dict[str, tuple[Callable[[Site], object], str, str, int]] = {
     "nothing": (lambda site: None, "", "", 0),
     "a line without a key": (append("signing_table", "*@b.example"), "bad_table", "SigningTable:2", 1),
     "a line with half a key": (append("key_table", "b b.example:s"), "bad_table", "KeyTable:2", 1),
+    "nothing in them": (
+        lambda site: (site.key_table.write_text(""), site.signing_table.write_text("# nothing\n")),
+        "no_lines",
+        "SigningTable",
+        1,
+    ),
     "no text": (lambda site: site.key_table.write_bytes(b"\xff"), "bad_table", "KeyTable", 1),
     "no file": (lambda site: site.key_table.unlink(), "unavailable", "KeyTable", 75),
     "a key that is gone": (lambda site: site.key.unlink(), "bad_key", "shared.private", 1),
