@@ -92,8 +92,8 @@ class Blocklist:
 
 
 class Calendar:
-    """When blocks start and end for a process, so that a wall clock that is set while it runs neither ends a
-    block nor begins one: what is left of a block is counted from when it was first read here.
+    """When blocks and grants start and end for a process, so that a wall clock that is set while it runs ends
+    none and begins none: what is left of one is counted from when it was first read here.
 
     `wall` is the wall clock, `uptime` one that nobody sets; both in seconds.
     """
@@ -110,10 +110,14 @@ class Calendar:
 
     def read(self, blocks: Iterable[Block]) -> Blocklist:
         """The blocks of a generation."""
+        return Blocklist(self.date(blocks), self.tell)
+
+    def date(self, blocks: Iterable[Block]) -> list[Block]:
+        """The blocks and grants of a generation, by the time that `tell` gives."""
         blocks = tuple(blocks)
         ahead = self._wall() - self.tell()  # by so much the wall clock was set
         self._seen = {(b.id, b.version): self._seen.get((b.id, b.version), ahead) for b in blocks}
-        return Blocklist([_earlier(b, self._seen[b.id, b.version]) for b in blocks], self.tell)
+        return [_earlier(b, self._seen[b.id, b.version]) for b in blocks]
 
 
 def _earlier(block: Block, seconds: float) -> Block:

@@ -11,7 +11,7 @@ plans, who pays, where grants are kept (as blocks are: ledger.blocks), or what t
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
@@ -118,9 +118,11 @@ def grant_of(block: Block) -> Grant | None:
 class Grants:
     """All grants of one generation, found by subject. Never changes, as a Blocklist."""
 
-    __slots__ = ("_by_subject", "networks")
+    __slots__ = ("_by_subject", "_now", "networks")
 
-    def __init__(self, blocks: Iterable[Block] = ()) -> None:
+    def __init__(self, blocks: Iterable[Block] = (), now: Callable[[], float] | None = None) -> None:
+        """`now` tells the time by which these start and end, where that is another than callers tell."""
+        self._now = now
         self._by_subject: dict[str, list[Grant]] = {}
         found = (grant for grant in map(grant_of, blocks) if grant is not None)
         for grant in sorted(found, key=lambda grant: (grant.start, grant.id)):
@@ -131,7 +133,14 @@ class Grants:
     def of(self, subject: str, now: float) -> tuple[Grant, ...]:
         """What is granted to `subject` at `now` (epoch seconds), the latest last."""
         known = self._by_subject.get(subject)
-        return tuple(grant for grant in known if grant.holds(now)) if known else ()
+        if not known:
+            return ()
+        now = self.time(now)
+        return tuple(grant for grant in known if grant.holds(now))
+
+    def time(self, now: float) -> float:
+        """The time by which these start and end, when callers say that it is `now`."""
+        return now if self._now is None else self._now()
 
     def next_change(self, now: float) -> float:
         """The first moment after `now` when one begins or ends (epoch seconds), infinity if none will."""

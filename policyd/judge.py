@@ -30,6 +30,7 @@ from policyd.spending import Outcome
 from policyd.wire import Request
 
 Found = Principal | Away | None
+Spending = tuple[tuple[Scope, ...], tuple[Standing, ...]]
 Later = Coroutine[Deferred[Any], Any, Verdict]
 _RELEASES_UNSETTLED = 20  # reservations given back before we say that END-OF-MESSAGE never comes
 _HOUR = 3600.0
@@ -83,7 +84,8 @@ class Judge:
     def _watch(self, ledger: Ledger) -> None:
         def changed(generation: int, blocks: tuple[Block, ...]) -> None:
             if ledger is self._ledger:
-                self.blocks, self.grants = self._calendar.read(blocks), Grants(blocks)
+                dated, tell = self._calendar.date(blocks), self._calendar.tell
+                self.blocks, self.grants = Blocklist(dated, tell), Grants(dated, tell)
                 self._standings.clear()
                 self._open()
                 self.settlements.hurry()
@@ -240,9 +242,7 @@ class Judge:
             judged = self._reservations.get(charge_id(request, mta)) is True
         return Facts(now, mta, found, self.blocks, recipients, standings, judged, scopes)
 
-    def _spending(
-        self, found: Found, request: Request, now: float
-    ) -> tuple[tuple[Scope, ...], tuple[Standing, ...]]:
+    def _spending(self, found: Found, request: Request, now: float) -> Spending:
         """Everybody whose limits a request counts for, and what is known of these."""
         if not isinstance(found, Principal):
             return (), ()

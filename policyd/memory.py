@@ -139,11 +139,11 @@ class Scoping:
         self, principal: Principal, client_address: str, rules: Rules, grants: Grants, now: float
     ) -> tuple[Scope, ...]:
         """Every scope of what `principal` sends from `client_address` at `now` (scopes.scopes_of)."""
-        of = self._of
-        if of is None or of[0] is not rules or of[1] is not grants or not self._from <= now < self._until:
+        of, time = self._of, grants.time(now)
+        if of is None or of[0] is not rules or of[1] is not grants or not self._from <= time < self._until:
             self._known.clear()
             self._of, self._basis = (rules, grants), rules.basis(grants)
-            self._from, self._until = now, grants.next_change(now)
+            self._from, self._until = time, grants.next_change(time)
         key = principal.subject, principal.plan, principal.domain, client_address
         known = self._known.get(key)
         if known is None:

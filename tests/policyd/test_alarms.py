@@ -16,6 +16,7 @@ from twisted.internet.task import deferLater
 
 from ledger.blocks import Block
 from ledger.events import Event
+from ledger.grants import Grant, parse_terms
 from ledger.settings import open_ledger
 from policyd import alarms
 from tests.policyd.house import Client
@@ -275,6 +276,20 @@ async def test_a_wall_clock_that_jumps_by_a_day_unblocks_and_blocks_nobody() -> 
                 )
         await until(lambda: len(house.service._alarms) == 0)
         assert len((await house.judge.ledger.blocks())[1]) == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_wall_clock_that_jumps_by_a_day_ends_no_grant_and_begins_none() -> None:
+    async with running() as house:
+        now, jump = time.time(), [0.0]
+        house.judge._clock = house.judge._calendar._wall = lambda: time.time() + jump[0]
+        grant = Grant("", "login:bob", parse_terms(["0 messages per day"]), "root", "", now, now + 3600.0)
+        await house.judge.ledger.block(grant.block)
+        await until(lambda: len(house.judge.grants) == 1)
+        for jump[0] in (0.0, 86400.0, -86400.0):
+            await house.judge.ledger.reset("login:carol", "root", "the generation moves")
+            answer = await house.ask(**data(jump[0], 1))
+            assert answer.startswith("554 5.7.1 login bob may send 0 messages per day")
 
 
 @pytest_twisted.ensureDeferred
