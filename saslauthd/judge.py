@@ -81,10 +81,10 @@ class Judge:
         if not isinstance(remembered, Right):
             return None
         name = split_credential(remembered.verified.login)[0]
-        principal = self._at_hand(name)
+        principal, request.memory = self._at_hand(name), "right"
         if principal is None or self._objection(principal, credentials.login, request):
+            request.memory = ""
             return None
-        request.memory = "right"
         self._welcome(name, credentials.login, request)
         return remembered.verified
 
@@ -216,6 +216,8 @@ class Judge:
         """Why this login may not come in, from there, now; ``""`` when it may."""
         if principal.disabled:
             return "disabled"
+        if request.memory == "right" and self.admissions.needs_app_password(principal.name, principal):
+            return "app_password_only"  # only the directory's passwords are remembered
         if not self.admissions.may_come_from(principal, request.rip):
             return "network_refused"
         subjects = (f"login:{principal.name}", f"login:{typed}", f"domain:{principal.domain}", "relay")

@@ -310,6 +310,19 @@ async def test_a_login_a_plan_or_a_group_can_be_told_to_take_nothing_else(house)
 
 
 @scene
+async def test_what_is_remembered_ends_where_an_app_password_is_needed_from_now_on(house):
+    memory = AuthCacheSettings(successes=100.0)
+    settings(house.set_up, cache=memory, app_password_only=AppPasswordOnly(groups=("staff",)))
+    assert await house.ask() == OK
+    assert await house.ask() == OK
+    house.people["alice"] = Principal("login", "alice", groups=frozenset({"staff"}))
+    assert await house.ask() == NO
+    assert await house.ask() == NO
+    assert house.asked == 1
+    assert house.set_up.log.count("reason=app_password_only") == 2
+
+
+@scene
 async def test_an_entry_and_a_plan_say_where_a_login_may_come_from(house):
     house.people["bob"] = Principal("login", "bob", networks=("203.0.113.0/24",))
     settings(house.set_up, networks={"default": ("198.51.100.0/24",)})
