@@ -52,6 +52,11 @@ class Value:
         return found[found.lastindex or 1] if found else ""
 
 
+def is_mx(name: str) -> bool:
+    """Whether a service's name is that of port 25 (RFC 5321), at any address."""
+    return name.rpartition(":")[2] in ("smtp", "25")
+
+
 @dataclass(frozen=True)
 class Service:
     """An entry of master.cf. `end` is the offset behind it."""
@@ -68,6 +73,11 @@ class Service:
     def key(self) -> str:
         """``submission/inet``, as postconf(1) writes it."""
         return f"{self.name}/{self.kind}"
+
+    @property
+    def takes_from_all(self) -> bool:
+        """Whether the world's mail comes here: port 25, or what postscreen(8) hands on."""
+        return self.kind == "pass" or (self.kind == "inet" and is_mx(self.name))
 
     def option(self, name: str) -> Value | None:
         """The -o option that counts: the last one of that name."""

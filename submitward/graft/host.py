@@ -122,6 +122,9 @@ def _copied(directory: Path) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="submitward-", dir="/var/tmp") as parent:
         copy = Path(parent) / "postfix"
         shutil.copytree(directory, copy, symlinks=True, ignore=_no_sockets)
+        for name in (MAIN, MASTER):  # a link would lead back to the file that Postfix reads
+            (copy / name).unlink()
+            shutil.copy2(directory / name, copy / name)
         for path in (copy, *copy.rglob("*")):
             original = directory / path.relative_to(copy)
             status = original.lstat()
@@ -158,7 +161,8 @@ def _read(path: Path) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    """The whole file or nothing; owner, group and mode stay."""
+    """The whole file or nothing; owner, group and mode stay, and so does a link to where the file is."""
+    path = path.resolve()
     status = path.stat()
     handle, fresh = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from .files import MAIN, MASTER, Reason
+from .files import MAIN, MASTER, Reason, is_mx
 from .marks import PREFIX
 from .sites import Configuration
 from .wish import MILTER, SIGNER, Wish, own_options
@@ -23,6 +23,8 @@ def own_milters(wish: Wish) -> str:
 
 def cannot_make(configuration: Configuration, name: str) -> Iterator[Reason]:
     """Why there cannot be a service of that name."""
+    if is_mx(name):
+        yield Reason(MASTER, 0, f"{name} is the MX port: make a submission service, such as submission")
     for service in configuration.services:
         if service.kind == "inet" and _aliases(service.name) & _aliases(name):
             why = f"{service.key} is here already; name it as an existing service instead of making one"

@@ -19,6 +19,11 @@ from .wish import MILTER, MX, POLICY, SIGNER, Wish, options, values
 _SUBMISSION = ("submission", "submissions", "smtps", "587", "465")
 _POLICY_LISTS = tuple(f"smtpd_{stage}_restrictions" for stage in ("recipient", "data", "end_of_data"))
 
+_EVERYBODY = (
+    "this service takes mail from everybody, who would be refused as strangers; name a submission service"
+    " (for the MX port there is --mx, in Ansible submitward_postfix_mx)"
+)
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -89,7 +94,9 @@ class _Planner:
                 for key in self.wish.services
                 if key not in keys
             )
-            return [service for service in there if service.key in self.wish.services]
+            named = [service for service in there if service.key in self.wish.services]
+            self.reasons.extend(Reason(MASTER, one.line, _EVERYBODY) for one in named if one.takes_from_all)
+            return named
         found = [s for s in there if s.kind == "inet" and s.name.rpartition(":")[2] in _SUBMISSION]
         if self.wish.own:
             return []
@@ -100,9 +107,7 @@ class _Planner:
 
     def _mx_services(self, submission: Sequence[Service]) -> Iterator[Service]:
         for service in self.configuration.services:
-            if service in submission or service.kind == "unix":
-                continue
-            if service.kind == "inet" and service.name.rpartition(":")[2] not in ("smtp", "25"):
+            if service in submission or not service.takes_from_all:
                 continue
             try:
                 offers = self.configuration.says_yes(service, "smtpd_sasl_auth_enable")

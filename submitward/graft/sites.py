@@ -57,10 +57,12 @@ class Configuration:
         """Where the list `name` of a service is written. Raises Refused when it cannot be followed."""
         value = service.option(name) or self.parameters.get(name)
         chain = [] if value is None or value.file == MASTER else [name]
+        seen = {name}
         while value is not None and value.reference:
             wanted = value.reference
-            if wanted in chain:
-                raise _lost(value, f"${wanted} leads back to itself")
+            if wanted in seen:
+                raise _lost(value, f"${wanted} leads back to itself, so that the list cannot be followed")
+            seen.add(wanted)
             following = service.option(wanted) or self.parameters.get(wanted)
             if following is None:
                 raise _lost(value, f"${wanted} is not defined, so that the list cannot be followed")

@@ -150,6 +150,35 @@ def test_port_25_is_asked_only_when_wished_and_never_beside_auth() -> None:
         plan(main, offers, Wish(mx=True))
 
 
+@pytest.mark.parametrize(
+    ("master", "asked"),
+    [
+        (MASTER_HEAD, Wish(services=("smtp/inet",))),
+        (MASTER_HEAD + "192.0.2.1:25 inet n - y - - smtpd\n", Wish(services=("192.0.2.1:25/inet",))),
+        (MASTER_HEAD + "smtpd pass - - y - - smtpd\n", Wish(services=("smtpd/pass",))),
+        ("submission inet n - y - - smtpd\n", Wish(own=("smtp",))),
+        ("submission inet n - y - - smtpd\n", Wish(own=("192.0.2.1:25",))),
+    ],
+)
+def test_a_port_that_takes_the_worlds_mail_is_no_submission_service(master: str, asked: Wish) -> None:
+    with pytest.raises(Refused, match=r"master\.cf.*(takes mail from everybody|is the MX port)"):
+        plan("smtpd_tls_cert_file = /x\n", master, asked)
+
+
+@pytest.mark.parametrize(
+    ("main", "option", "place"),
+    [
+        ("", "$smtpd_recipient_restrictions", r"master\.cf:3"),
+        ("a = $b\nb = $a\n", "$a", r"main\.cf:2"),
+        ("smtpd_recipient_restrictions = $smtpd_recipient_restrictions\n", "", r"main\.cf:1"),
+    ],
+)
+def test_a_list_that_names_itself_is_refused(main: str, option: str, place: str) -> None:
+    master = MASTER_HEAD + (f"  -o smtpd_recipient_restrictions={option}\n" if option else "")
+    with pytest.raises(Refused, match=f"{place}: .*leads back to itself"):
+        plan(main, master, Wish())
+
+
 def test_the_author_milter_never_stands_in_non_smtpd_milters() -> None:
     main = "smtpd_milters = inet:h:1\nnon_smtpd_milters = $smtpd_milters\n"
     planned = plan(main, "submission inet n - y - - smtpd\n", Wish())
@@ -217,6 +246,15 @@ def test_a_directory_is_changed_with_a_backup_and_given_back(directory: Path, tm
     assert (again.changed, host.replace(again, tmp_path / "backups")) == ((), None)
     host.replace(host.try_out(directory, remove), tmp_path / "backups")
     assert {name: (directory / name).read_bytes() for name in before} == before
+
+
+def test_a_file_that_is_a_link_stays_one(directory: Path, tmp_path: Path) -> None:
+    (directory / MAIN).rename(tmp_path / "elsewhere")
+    (directory / MAIN).symlink_to(tmp_path / "elsewhere")
+    outcome = host.try_out(directory, lambda main, master: plan(main, master, Wish()))
+    host.replace(outcome, tmp_path / "backups")
+    assert (directory / MAIN).is_symlink()
+    assert "submitward" in (tmp_path / "elsewhere").read_text()
 
 
 def test_a_warning_of_postfix_stops_it(directory: Path) -> None:
