@@ -10,6 +10,8 @@ import stat
 from pathlib import Path
 
 LONGEST = 65536
+#: Where the units' LoadCredential= reads from, open to root alone.
+STORE = "/etc/submitward/secrets"
 HOW = "a secret does not stand in the settings: write {file: /path} or {credential: name}"
 
 
@@ -51,15 +53,22 @@ def from_file(text: str) -> Secret:
 
 
 def from_credential(name: str) -> Secret:
-    """The systemd credential `name`. Raises ValueError."""
+    """The systemd credential `name`. Raises ValueError.
+
+    Outside a unit, as for the operator's command, it is read where the units get theirs from; only root may.
+    """
     directory = os.environ.get("CREDENTIALS_DIRECTORY", "")
     if not name or "/" in name or name.startswith("."):
         raise ValueError("a credential's name holds no slash and does not begin with a dot")
-    if not directory:
+    try:
+        return from_file(os.path.join(directory or STORE, name))
+    except ValueError as error:
+        if directory:
+            raise
         raise ValueError(
-            f"credential {name}: there is no $CREDENTIALS_DIRECTORY; systemd sets it (LoadCredential=)"
-        )
-    return from_file(os.path.join(directory, name))
+            f"credential {name}: there is no $CREDENTIALS_DIRECTORY (systemd sets it, LoadCredential=), and"
+            f" {error}; run this as root on the relay"
+        ) from None
 
 
 def _read(path: Path) -> str:

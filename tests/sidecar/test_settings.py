@@ -319,6 +319,12 @@ class TestSecrets:
         monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
         assert "there is no $CREDENTIALS_DIRECTORY" in problems(tmp_path, "key: {credential: secret}")[0]
 
+    def test_the_operators_command_reads_it_where_the_units_get_theirs(self, tmp_path, monkeypatch):
+        self.secret(tmp_path)
+        monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+        monkeypatch.setattr("sidecar.secret.STORE", str(tmp_path))
+        assert read(tmp_path, "key: {credential: secret}").key.reveal() == CANARY
+
     @pytest.mark.parametrize("name", ["../secret", "/etc/passwd", ".", "''"])
     def test_a_credential_does_not_leave_its_directory(self, tmp_path, monkeypatch, name):
         self.secret(tmp_path)
