@@ -37,8 +37,8 @@ class Slapd:
         tls = self._places.tls
         (self.home / "db").mkdir(parents=True)
         self.configure(tls / "ca.crt", tls / "server")
-        entries = "".join(_entries(logins, fingerprint(tls / "printer.crt")))
-        self._run("slapadd", "-q", "-f", str(self.home / "slapd.conf"), text=entries)
+        people = "".join(entries(logins, fingerprint(tls / "printer.crt")))
+        self._run("slapadd", "-q", "-f", str(self.home / "slapd.conf"), text=people)
         secret = self.home / "secret"
         secret.write_text("lab\n")
         secret.chmod(0o600)
@@ -72,7 +72,8 @@ class Slapd:
         subprocess.run(command, input=text.encode(), stdout=subprocess.DEVNULL, env=environ, check=True)
 
 
-def _entries(logins: dict[str, str], printer: str) -> list[str]:
+def entries(logins: dict[str, str], printer: str) -> list[str]:
+    """The story's people and hosts as LDIF; `printer` is the fingerprint of its certificate."""
     top = [ldif(BASE, objectClass=["dcObject", "organization"], dc="example", o="Example")]
     units = [
         ldif(f"ou={ou},{BASE}", objectClass="organizationalUnit", ou=ou)

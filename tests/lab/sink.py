@@ -1,7 +1,7 @@
 """The lab's mailbox host: takes every message and keeps one file for each recipient.
 
-A process of its own (``python -m tests.lab.sink DIRECTORY``). Knows SMTP through aiosmtpd; must not know what
-the lab expects of the mail.
+A process of its own (``python -m tests.lab.sink DIRECTORY [ADDRESS:PORT]``). Knows SMTP through aiosmtpd;
+must not know what the lab expects of the mail.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ class Keep:
         temporary.rename(self.directory / "new" / name)
 
 
-async def serve(directory: Path) -> None:
-    """Listen on a free port of 127.0.0.1, write it to ``port``, and take mail until SIGTERM."""
+async def serve(directory: Path, host: str = "127.0.0.1", port: int = 0) -> None:
+    """Listen, by default on a free port of loopback, write it to ``port``, and take mail until SIGTERM."""
     loop = asyncio.get_running_loop()
     keep = Keep(directory)
 
@@ -56,7 +56,7 @@ async def serve(directory: Path) -> None:
             keep, data_size_limit=None, enable_SMTPUTF8=True, hostname="mailbox.example.org", loop=loop
         )
 
-    server = await loop.create_server(protocol, "127.0.0.1", 0, backlog=512)
+    server = await loop.create_server(protocol, host, port, backlog=512)
     temporary = directory / "port.new"
     temporary.write_text(str(server.sockets[0].getsockname()[1]))
     temporary.rename(directory / PORT_FILE)
@@ -68,4 +68,5 @@ async def serve(directory: Path) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(Path(sys.argv[1])))
+    place, _, number = sys.argv[2].rpartition(":") if len(sys.argv) > 2 else ("127.0.0.1", "", "0")
+    asyncio.run(serve(Path(sys.argv[1]), place, int(number)))

@@ -22,8 +22,6 @@ ROOT = Path(__file__).resolve().parents[2]
 _RECAP = re.compile(r"^(\S+)\s+: ok=(\d+)\s+changed=(\d+)\s+unreachable=(\d+)\s+failed=(\d+)", re.MULTILINE)
 #: What an operator has before us: Debian's Postfix with names of its own, a certificate, and nobody trusted.
 _MAIL_HOST = """
-echo "deb [trusted=yes] file:/pool ./" > /etc/apt/sources.list
-apt-get --quiet=2 update
 debconf-set-selections <<EOF
 postfix postfix/main_mailer_type select Internet Site
 postfix postfix/mailname string relay.example.org
@@ -47,9 +45,20 @@ class Played:
         return {found[1]: int(found[3]) for found in _RECAP.finditer(self.output)}
 
 
-def make_mail_host(machine: Machine, tls: Path, sink: int) -> None:
-    """Install Postfix in a machine and set it up as somebody would who does not know us."""
+def changed(before: Mapping[str, str], after: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+    """What differs between two snapshots."""
+    names = sorted(before.keys() | after.keys())
+    pairs = {name: (before.get(name, "not there"), after.get(name, "not there")) for name in names}
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
+
+def make_mail_host(machine: Machine, tls: Path, sink: str) -> None:
+    """Install Postfix in a machine and set it up as somebody would who does not know us.
+
+    `sink`: where all its mail goes, ``[address]:port``.
+    """
     machine.shell(_MAIL_HOST)
+    (machine.tree / "etc/ssl/certs/lab.pem").write_bytes((tls / "ca.crt").read_bytes())
     for name in ("server.crt", "server.key"):
         (machine.tree / "etc/postfix/tls" / name).write_bytes((tls / name).read_bytes())
     main = machine.tree / "etc/postfix/main.cf"
@@ -59,7 +68,10 @@ def make_mail_host(machine: Machine, tls: Path, sink: int) -> None:
         "mydestination": "localhost",
         "relay_domains": "example.org, example.net",
         "mynetworks": "192.0.2.0/24",
-        "relayhost": f"[127.0.0.1]:{sink}",
+        "relayhost": sink,
+        # What could not go out at once goes a moment later: nobody waits five minutes for a queue run here.
+        "queue_run_delay": "3s",
+        "minimal_backoff_time": "3s",
         "inet_protocols": "ipv4",
         "smtpd_tls_cert_file": "/etc/postfix/tls/server.crt",
         "smtpd_tls_key_file": "/etc/postfix/tls/server.key",

@@ -1,98 +1,146 @@
-"""A mail host in a machine, what is deployed on it, and the mailbox host behind it.
+"""Relays in machines, what is deployed on them, and what stands around them.
 
 Knows the parts and the order in which they come. Must not know what is tested.
 """
 
 from __future__ import annotations
 
-import json
+import contextlib
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from tests.lab import files
+from tests.lab.certificates import make_certificate
+from tests.machines.backend import Backend
 from tests.machines.deployment import ROOT, Played, make_mail_host, play
 from tests.machines.machine import Machine
+from tests.machines.network import PREFIX, Network, Place
 
 VERSION = "0.1.0"
+NUMBERS = {"mta1": 11, "mta2": 12, "backend": 21, "sink": 31}
+SINK_PORT = 2525
+_POOL = 'echo "deb [trusted=yes] file:/pool ./" > /etc/apt/sources.list; apt-get --quiet=2 update'
 
 
 class Scene:
-    """One machine of `release` with Debian's Postfix, and all that a deployment needs."""
+    """Machines of `release`: the `relays` with Debian's Postfix, and the mailbox host behind them.
 
-    def __init__(self, release: str, wheelhouse: Path, name: str = "mta1") -> None:
+    With `backend`, a machine with a directory and a Redis for all; else each relay has a file and SQLite.
+    """
+
+    def __init__(
+        self, release: str, wheelhouse: Path, relays: tuple[str, ...], *, backend: bool = False
+    ) -> None:
+        self.release, self.wheelhouse = release, wheelhouse
         self.directory = Path(tempfile.mkdtemp(prefix="sw", dir="/var/tmp"))
         self.directory.chmod(0o755)
-        self.wheelhouse = wheelhouse
-        self.machine = Machine(name, release, self.directory)
         self.places = files.Places(self.directory)
         self.logins = files.make_logins()
-        self.found: dict[str, bytes] = {}
-        self._sink: subprocess.Popen[bytes] | None = None
+        self.machines: dict[str, Machine] = {}
+        self.found: dict[str, dict[str, bytes]] = {}
+        self.backend: Backend | None = None
+        self._wanted = (*relays, *(("backend",) if backend else ()), "sink")
+        self._relays = relays
+        self._ending = contextlib.ExitStack()
+
+    @property
+    def relays(self) -> list[Machine]:
+        """The machines with Postfix."""
+        return [self.machines[name] for name in self._relays]
 
     def __enter__(self) -> Scene:
-        try:
-            self._make()
-        except BaseException:
-            self.__exit__(None, None, None)
-            raise
+        with contextlib.ExitStack() as ending:
+            ending.callback(shutil.rmtree, self.directory, ignore_errors=True)
+            self._write()
+            self._boot(ending)
+            self._furnish()
+            self._ending = ending.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
-        if self._sink:
-            self._sink.terminate()
-            self._sink.wait()
-        self.machine.__exit__(kind, error, at)
-        shutil.rmtree(self.directory, ignore_errors=True)
+        self._ending.close()
 
-    def _make(self) -> None:
-        for name in ("postfix", "submitward", "keys", "sink"):
+    def _write(self) -> None:
+        for name in ("postfix", "submitward", "keys", "sink", "trees"):
             (self.directory / name).mkdir()
         self.places.tls.mkdir()
         files.make_keys(self.places)
+        make_certificate(self.places.tls, "directory", alternatives="DNS:backend.example.org")
+        numbers = [f"IP:{PREFIX}{NUMBERS[name]}" for name in self._relays]
+        make_certificate(self.places.tls, "server", alternatives=",".join(["IP:127.0.0.1", *numbers]))
         files.write_directory(self.places, self.logins)
-        self.machine.__enter__()
-        self.start_sink()
-        port = int((self.places.sink / "port").read_text())
-        make_mail_host(self.machine, self.places.tls, port)
 
-    def start_sink(self) -> None:
-        """The mailbox host, on the machine's loopback."""
-        before = self.places.sink / "port"
-        before.unlink(missing_ok=True)
-        self._sink = subprocess.Popen(
-            [*self.machine.enter("-n"), "--", sys.executable, "-m", "tests.lab.sink", str(self.places.sink)],
-            cwd=ROOT,
-        )
-        deadline = time.monotonic() + 30
-        while not before.exists():
-            assert time.monotonic() < deadline, "the sink does not listen"
-            time.sleep(0.1)
+    def _boot(self, ending: contextlib.ExitStack) -> None:
+        network = ending.enter_context(Network())
+        places = {name: network.place(NUMBERS[name]) for name in self._wanted}
+        ending.callback(self._stop)
+        for name, place in places.items():
+            self.machines[name] = machine = Machine(name, self.release, self.directory / "trees", place)
+            machine.start({other: known.address for other, known in places.items()})
+        for machine in self.machines.values():
+            machine.wait_until_up()
+        ending.enter_context(self._sink())
 
-    def restart_sink(self) -> None:
-        """After a reboot: the machine's network is a new one, and so is the port."""
-        if self._sink:
-            self._sink.terminate()
-            self._sink.wait()
-        old = (self.places.sink / "port").read_text()
-        self.start_sink()
-        main = self.machine.tree / "etc/postfix/main.cf"
-        fresh = (self.places.sink / "port").read_text()
-        self.found["main.cf"] = self.found["main.cf"].replace(old.encode(), fresh.encode())
-        main.write_text(main.read_text().replace(f"]:{old}", f"]:{fresh}"))
-        self.machine.run("postfix", "reload")
+    def _stop(self) -> None:
+        for machine in self.machines.values():
+            machine.power_off()
+        for machine in self.machines.values():
+            machine.stop()
 
-    def journal(self, *options: str) -> str:
-        """What the machine has logged."""
-        return self.machine.run("journalctl", "--no-pager", "--output=cat", *options).stdout
+    @contextlib.contextmanager
+    def _sink(self) -> Any:
+        """The mailbox host's program, in the network of its machine."""
+        place = self.machines["sink"].place
+        command = [
+            "setpriv",
+            "--pdeathsig",
+            "TERM",
+            *place.enter(),
+            sys.executable,
+            "-m",
+            "tests.lab.sink",
+            str(self.places.sink),
+        ]
+        process = subprocess.Popen([*command, f"{place.address}:{SINK_PORT}"], cwd=ROOT)
+        try:
+            deadline = time.monotonic() + 60
+            while not (self.places.sink / "port").exists():
+                assert process.poll() is None, "the sink has ended"
+                assert time.monotonic() < deadline, "the sink does not listen"
+                time.sleep(0.1)
+            yield
+        finally:
+            process.terminate()
+            process.wait()
+
+    def _furnish(self) -> None:
+        sink = f"[{self.machines['sink'].place.address}]:{SINK_PORT}"
+        with ThreadPoolExecutor() as at_once:
+            busy = []
+            if machine := self.machines.get("backend"):
+                self.backend = Backend(machine, self.places, self.logins)
+                busy.append(at_once.submit(self._with_pool, machine, self.backend.make))
+            for relay in self.relays:
+                make = lambda relay=relay: make_mail_host(relay, self.places.tls, sink)  # noqa: E731
+                busy.append(at_once.submit(self._with_pool, relay, make))
+            for one in busy:
+                one.result()
+        self.found = {relay.name: self.postfix_files(relay) for relay in self.relays}
+
+    @staticmethod
+    def _with_pool(machine: Machine, make: Any) -> None:
+        machine.shell(_POOL)
+        make()
 
     @property
     def variables(self) -> dict[str, Any]:
@@ -102,50 +150,58 @@ class Scene:
              "key": (self.places.keys / domain / f"{files.SELECTOR}.private").read_text()}
             for domain in ("example.org", "example.net")
         ]  # fmt: skip
-        return {
+        told = {
             "submitward_environment": "staging",
             "submitward_version": VERSION,
             "submitward_wheelhouse": str(self.wheelhouse),
             "submitward_apt_source": "deb [trusted=yes] file:/pool ./",
-            "submitward_directory_file": str(self.places.submitward / "directory.yaml"),
-            "submitward_settings": {
-                "directory": {"domains": {"example.org": {"aliases": ["example.net"]}}},
-                "plans": files.PLANS,
-                "policy": {"contact": files.CONTACT},
-            },
             "submitward_postfix_own": ["submission"],
             "submitward_postfix_own_tls": ["submissions"],
             "submitward_postfix_hosts": True,
             "submitward_opendkim": True,
             "submitward_opendkim_keys": keys,
         }
+        if self.backend:
+            told |= self.backend.variables
+        else:
+            told["submitward_directory_file"] = str(self.places.submitward / "directory.yaml")
+            told["submitward_settings"] = {
+                "directory": {"domains": {"example.org": {"aliases": ["example.net"]}}}
+            }
+        told["submitward_settings"] |= {"plans": files.PLANS, "policy": {"contact": files.CONTACT}}
+        return told
 
     def play(self, playbook: str, *options: str, **changes: Any) -> Played:
-        """Run a playbook against the machine."""
-        return play(playbook, [self.machine], {**self.variables, **changes}, self.directory, *options)
+        """Run a playbook against the relays."""
+        return play(playbook, self.relays, {**self.variables, **changes}, self.directory, *options)
 
-    def story(self) -> subprocess.CompletedProcess[str]:
-        """Tell the demo's story against the machine; it has failed when its status is not 0."""
-        told = self.directory / "relay.json"
-        told.write_text(
-            json.dumps(
-                {"leader": self.machine.leader, "directory": str(self.directory), "logins": self.logins}
-            )
-        )
+    def story(self, relay: Machine) -> subprocess.CompletedProcess[str]:
+        """Tell the demo's story against a relay; it has failed when its status is not 0."""
+        return self._tell(relay.place, "relay", str(relay.leader), str(self.directory))
+
+    def shared_limit(self) -> subprocess.CompletedProcess[str]:
+        """Spend a limit at both relays, over the network."""
+        relays = [f"{relay.leader}@{relay.place.address}" for relay in self.relays]
+        return self._tell(self.machines["sink"].place, "shared", str(self.directory), *relays)
+
+    def _tell(self, place: Place, module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        logins = [f"{login}={password}" for login, password in self.logins.items()]
         return subprocess.run(
-            [*self.machine.enter("-n"), "--", sys.executable, "-m", "tests.machines.relay", str(told)],
+            [*place.enter(), sys.executable, "-m", f"tests.machines.{module}", *arguments, *logins],
             cwd=ROOT, capture_output=True, text=True, check=False,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
         )  # fmt: skip
 
-    def postfix_files(self) -> dict[str, bytes]:
+    @staticmethod
+    def postfix_files(relay: Machine) -> dict[str, bytes]:
         """main.cf and master.cf as they are in the machine."""
-        place = self.machine.tree / "etc/postfix"
+        place = relay.tree / "etc/postfix"
         return {name: (place / name).read_bytes() for name in ("main.cf", "master.cf")}
 
-    def snapshot(self) -> dict[str, str]:
+    @staticmethod
+    def snapshot(relay: Machine) -> dict[str, str]:
         """Every file below /etc, /opt, /usr and /var/lib with what would tell that it has changed."""
-        found = self.machine.shell(
+        found = relay.shell(
             "find /etc /opt /usr /var/lib -xdev \\( -name __pycache__ -o -path /var/lib/systemd \\) -prune -o"
             " \\( -type f -o -type l \\) -printf '%p\\t%s %i %T@ %m %u %g %l\\n'"
         )

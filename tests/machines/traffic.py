@@ -1,7 +1,7 @@
-"""Mail that goes on while something happens to a machine: bob, message after message, each tried until taken.
+"""Mail that goes on while something happens to a relay: bob, message after message, each tried until taken.
 
 Knows what a mail client may meet: temporary trouble is tried again, a closed port and a 5xx are wrong. Runs
-in the machine's network, as a process of its own that is told to stop by the end of its standard input.
+in the relay's network, as a process of its own that is told to stop by the end of its standard input.
 """
 
 from __future__ import annotations
@@ -11,22 +11,29 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from tests.lab import recovery
 from tests.lab.client import Client
 from tests.lab.recovery import Run
 
 if TYPE_CHECKING:
+    from tests.machines.machine import Machine
     from tests.machines.scene import Scene
+
+PORT = "127.0.0.1:587"
+#: A deployment restarts sidecars one after the other, on machines that have two cores between them.
+PATIENCE = 240.0
 
 
 class Traffic:
-    """``with Traffic(scene) as traffic``: mail flows until the block ends; then it is counted."""
+    """``with Traffic(scene, relay) as traffic``: mail flows until the block ends; then it is counted."""
 
-    def __init__(self, scene: Scene, sender: str = "bob@example.org") -> None:
-        self.scene, self.sender = scene, sender
+    def __init__(self, scene: Scene, relay: Machine, sender: str = "bob@example.org") -> None:
+        self.scene, self.relay, self.sender = scene, relay, sender
         self.words: list[str] = []
         self.wrong: list[str] = []
         self.seen: list[str] = []
@@ -34,19 +41,34 @@ class Traffic:
 
     def __enter__(self) -> Traffic:
         told = {"directory": str(self.scene.directory), "logins": self.scene.logins, "sender": self.sender}
-        enter = self.scene.machine.enter("-n")
         self._process = subprocess.Popen(
-            [*enter, "--", sys.executable, "-m", "tests.machines.traffic", json.dumps(told)],
+            [*self.relay.place.enter(), sys.executable, "-m", "tests.machines.traffic", json.dumps(told)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
-        time.sleep(1)
+        self.wait_for_one()
         return self
+
+    def wait_for_one(self) -> None:
+        """Until a message that is begun after this call has been taken."""
+        assert self._process
+        assert self._process.stdin
+        assert self._process.stdout
+        self._process.stdin.write("tell\n")
+        self._process.stdin.flush()
+        assert self._process.stdout.readline() == "taken\n"
+
+    def may_close_once(self) -> None:
+        """The relay is about to go: its port may be closed, until the first time that it is open again."""
+        assert self._process
+        assert self._process.stdin
+        self._process.stdin.write("down\n")
+        self._process.stdin.flush()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
         assert self._process
-        output, _ = self._process.communicate("", timeout=120)
+        output, _ = self._process.communicate("", timeout=PATIENCE + 60)
         found = json.loads(output)
         self.words, self.wrong, self.seen = found["words"], found["wrong"], found["seen"]
 
@@ -55,31 +77,65 @@ class Traffic:
         """How many messages there were."""
         return len(self.words)
 
-    def arrived(self) -> int:
-        """How many of them are in the sink, each for both of its recipients, after waiting for the last."""
-        deadline = time.monotonic() + 30
+    def arrived(self, *, once: bool = True) -> int:
+        """How many of them are in the sink, each for both of its recipients, after waiting for the last.
+
+        Not `once`: those count too that came twice, since their answer was lost with the connection.
+        """
+        deadline = time.monotonic() + 120
         while True:
             mail = [path.read_bytes() for path in (self.scene.places.sink / "new").iterdir()]
-            found = sum(sum(word.encode() in message for message in mail) == 2 for word in self.words)
+            counts = [sum(word.encode() in message for message in mail) for word in self.words]
+            found = sum(count == 2 or (count > 2 and not once) for count in counts)
             if found == len(self.words) or time.monotonic() > deadline:
                 return found
             time.sleep(0.5)
 
 
+class _Run(Run):
+    """A run that also knows of a relay that goes down and comes back."""
+
+    down = was_closed = False
+
+    def _attempt(self, word: str, hooks: Mapping[str, Callable[[], object]]) -> bool:
+        known = len(self.wrong)
+        over = super()._attempt(word, hooks)
+        closed = any(text.startswith("the port is closed") for text in self.wrong[known:])
+        if closed and self.down:
+            self.was_closed = True
+            self.seen += self.wrong[known:]
+            del self.wrong[known:]
+        elif self.was_closed and not closed:
+            self.down = self.was_closed = False
+        return over
+
+
 def main(told: dict[str, object]) -> None:
-    """Send until standard input ends; print what came of it."""
-    import tests.lab.recovery as recovery
+    """Send until standard input ends; print what came of it. A line asks to be told of the next message."""
 
     class Relay:
         logins = told["logins"]
 
-    recovery.BOB = str(told["sender"])
-    ended = threading.Event()
-    threading.Thread(target=lambda: (sys.stdin.read(), ended.set()), daemon=True).start()
+    recovery.BOB, recovery.PATIENCE = str(told["sender"]), PATIENCE
+    ended, asked = threading.Event(), threading.Event()
     ca = Path(str(told["directory"])) / "postfix/tls/ca.crt"
-    run = Run(Relay(), Client("127.0.0.1:587", ca))  # type: ignore[arg-type]
+    run = _Run(Relay(), Client(PORT, ca))  # type: ignore[arg-type]
+
+    def listen() -> None:
+        for line in sys.stdin:
+            if line == "down\n":
+                run.down = True
+            else:
+                asked.set()
+        ended.set()
+
+    threading.Thread(target=listen, daemon=True).start()
     while not ended.is_set():
+        waiting = asked.is_set()
+        asked.clear()
         run.deliver()
+        if waiting:
+            print("taken", flush=True)
     print(json.dumps({"words": run.words, "wrong": run.wrong, "seen": run.seen}))
 
 

@@ -15,16 +15,8 @@ from pathlib import Path
 BARE = ("systemd", "dbus", "python3", "iproute2")
 #: What a mail host has before us, and what the role installs.
 POOL = (
-    *(
-        "postfix",
-        "opendkim",
-        "redis-server",
-        "python3-venv",
-        "ca-certificates",
-        "libsasl2-modules",
-        "ssl-cert",
-    ),
-    *("python3-apt", "procps"),
+    *("postfix", "ca-certificates", "libsasl2-modules", "ssl-cert", "procps"),
+    *("python3-venv", "python3-apt", "opendkim", "redis-server", "slapd"),
 )
 MIRROR = os.environ.get("SUBMITWARD_MIRROR", "http://deb.debian.org/debian")
 

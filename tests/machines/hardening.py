@@ -1,0 +1,44 @@
+"""What a running sidecar must be confined to, as the service manager and the kernel tell it.
+
+Knows systemd.exec(5) and proc(5). Must not know what the sidecar does.
+"""
+
+from __future__ import annotations
+
+from tests.machines.machine import Machine
+
+_WANTED = {
+    "ActiveState": "active", "SubState": "running", "Group": "submitward", "UMask": "0007",
+    "NoNewPrivileges": "yes", "ProtectSystem": "strict", "ProtectHome": "yes", "PrivateTmp": "yes",
+    "PrivateDevices": "yes", "PrivateUsers": "yes", "ProtectProc": "invisible", "ProcSubset": "pid",
+    "ProtectKernelTunables": "yes", "ProtectKernelModules": "yes", "ProtectKernelLogs": "yes",
+    "ProtectControlGroups": "yes", "ProtectClock": "yes", "ProtectHostname": "yes",
+    "RestrictRealtime": "yes", "RestrictSUIDSGID": "yes", "LockPersonality": "yes",
+    "RestrictNamespaces": "yes", "CapabilityBoundingSet": "",
+    "AmbientCapabilities": "", "SystemCallArchitectures": "native", "Type": "notify",
+    "WatchdogUSec": "30s", "NRestarts": "0",
+}  # fmt: skip
+
+_OTHERS = ("User", "MainPID", "MemoryDenyWriteExecute", "RestrictAddressFamilies", "SystemCallFilter")
+
+
+def assert_hardened(machine: Machine, unit: str) -> None:
+    """The sidecar of that unit runs, and it runs under all that its unit says."""
+    service = f"submitward-{unit}.service"
+    shown = machine.show(service, *_WANTED, *_OTHERS)
+    pid = shown.pop("MainPID")
+    assert shown.pop("User") == f"submitward-{unit}"
+    # Without it no password could be checked by LDAP over TLS: cffi writes callbacks at run time.
+    assert shown.pop("MemoryDenyWriteExecute") == ("no" if unit == "auth" else "yes")
+    assert set(shown.pop("RestrictAddressFamilies").split()) == {"AF_UNIX", "AF_INET", "AF_INET6"}
+    calls = shown.pop("SystemCallFilter").split()
+    assert "read" in calls
+    assert not {"mount", "ptrace", "setuid", "bpf"} & set(calls)
+    assert shown == {name: value for name, value in _WANTED.items() if name in shown}
+    assert shown.keys() == _WANTED.keys()
+    status = machine.run("cat", f"/proc/{pid}/status").stdout
+    assert "NoNewPrivs:\t1" in status
+    assert "Seccomp:\t2" in status
+    assert "CapEff:\t0000000000000000" in status
+    users = machine.run("stat", "-c", "%U", f"/proc/{pid}").stdout
+    assert users == f"submitward-{unit}\n"
