@@ -140,7 +140,12 @@ def ended(fault):
 
 
 @pytest_twisted.ensureDeferred
-@pytest.mark.parametrize("kind", FAULTS, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize(
+    ("kind", "checker"),
+    [*((kind, "own") for kind in FAULTS), (Frozen, "ldap3"), (WrongServicePassword, "ldap3")],
+    indirect=["checker"],
+    ids=lambda value: getattr(value, "__name__", value),
+)
 async def test_an_outage_is_unavailable_in_time_and_ends_by_itself(own_slapd, authority, kind, checker):
     with ended(kind(own_slapd)) as fault:
         settings = settings_for(fault.url, authority=authority, start_tls=fault.start_tls)
