@@ -14,6 +14,7 @@ import pytest
 
 AUTH, RCPT, BACK = 8.0, 5.0, 10.0
 LOADED = 1.0  # seconds that a loaded machine may add to what a client measures
+SLOW = 5.0  # and to what takes several steps
 
 
 class Stopped:
@@ -170,18 +171,18 @@ def sessions_are_answered(relay, known, unknown, other, fault, shows):
     until = time.monotonic() + 20
     while True:
         code, text, took = relay.rcpt_in(known, "bob@example.org")
-        assert (code, took < RCPT + LOADED) == (250, True), (text, took)
+        assert (code, took < RCPT + SLOW) == (250, True), (text, took)
         if isinstance(fault, Restarting) or (shows() and relay.metric("directory_stale")):
             break
         assert time.monotonic() < until  # what is known is soon too old, and still answers
         time.sleep(0.2)
     code, text, took = relay.rcpt_in(unknown, f"{other}@example.org")
     assert code == 450 or (isinstance(fault, Restarting) and code == 250), text
-    assert took < RCPT + LOADED
+    assert took < RCPT + SLOW
 
 
 def it_comes_back(relay, unknown, other):
-    until = time.monotonic() + BACK
+    until = time.monotonic() + BACK + SLOW
     login = relay.fresh()
     while (code := relay.auth(login)[0]) != 235:
         assert code == 454
@@ -190,7 +191,9 @@ def it_comes_back(relay, unknown, other):
     while (answer := relay.rcpt_in(unknown, f"{other}@example.org"))[0] != 250:
         assert answer[0] == 450, answer
         assert time.monotonic() < until
-        time.sleep(0.1)
+        time.sleep(0.5)  # twenty refusals end a session
     assert relay.auth(relay.fresh(), "a wrong password")[0] == 535
-    assert (relay.metric("directory_stale"), relay.metric("directory_unavailable")) == (0, 0)
+    while relay.metric("directory_stale") or relay.metric("directory_unavailable"):
+        assert time.monotonic() < until
+        time.sleep(0.1)
     assert relay.rcpt_in(unknown, "bob@example.org")[0] == 553
