@@ -153,6 +153,11 @@ def test_without_a_ledger_it_is_unavailable_and_none_is_made(command, words):
 # ---- following
 
 
+def hear_interrupts():
+    """A shell has what it runs in the background ignore SIGINT, this suite and its children too."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Follower:
     """`submitward events --follow` as a process."""
 
@@ -161,7 +166,11 @@ class Follower:
         full = [sys.executable, "-m", "submitward", "--settings", str(settings)]
         with self.out.open("wb") as out:
             self.child = subprocess.Popen(
-                [*full, "events", "--follow", *words], stdout=out, stderr=subprocess.STDOUT, cwd=ROOT
+                [*full, "events", "--follow", *words],
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                cwd=ROOT,
+                preexec_fn=hear_interrupts,
             )
 
     def wait(self, text, times=1):
