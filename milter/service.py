@@ -7,6 +7,7 @@ not know connections or judgement.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred, gatherResults
@@ -62,24 +63,11 @@ class MilterService:
         ledger = open_ledger(settings.ledger, reactor=reactor, log=log)
         self._keys = self._open_keys(settings.sign)
         self.judge = Judge(settings.rules, directory, ledger, self._keys, reactor=reactor, log=log)
-        self._directory = Exchange(
-            "directory",
-            settings.directory,
-            directory,
-            open=open_directory,
-            take=self._take_directory,
-            reactor=reactor,
-            log=log,
+        place = partial(Exchange, reactor=reactor, log=log)
+        self._directory = place(
+            "directory", settings.directory, directory, open=open_directory, take=self._take_directory
         )
-        self._ledger = Exchange(
-            "ledger",
-            settings.ledger,
-            ledger,
-            open=open_ledger,
-            take=self._take_ledger,
-            reactor=reactor,
-            log=log,
-        )
+        self._ledger = place("ledger", settings.ledger, ledger, open=open_ledger, take=self._take_ledger)
         self._flushes = Flushes(self._forget, log)
         self._flushes.follow(ledger)
         tell_state(metrics, lambda: self.judge.directory)

@@ -1,54 +1,31 @@
-"""The door of policyd: arguments, reactor, settings, wiring; then the daemon runs.
+"""The door of policyd: what it is called, where it listens, and what it is made of.
 
-Knows what is plugged into what. Must not know what any of it does.
+Knows its names and parts. Must not know what any of them does.
 """
 
 from __future__ import annotations
 
-import argparse
 import sys
 
-from sidecar import ending
+from sidecar import door
 
 
 def main(argv: list[str] | None = None) -> int:
     """Serve until SIGTERM; returns 0, 1 when it cannot start, 2 when the settings are wrong."""
-    ending.leave_at_once()
-    parser = argparse.ArgumentParser(prog="policyd", description="Answers Postfix's policy requests.")
-    parser.add_argument("--settings", default="/etc/submitward/config.yaml", metavar="FILE")
-    options = parser.parse_args(argv)
+    return door.serve(
+        argv,
+        program="policyd",
+        name="policy",
+        description="Answers Postfix's policy requests.",
+        parts=_parts,
+    )
 
-    from twisted.internet import asyncioreactor
 
-    asyncioreactor.install()  # type: ignore[no-untyped-call]
-    from twisted.internet import reactor
-
+def _parts() -> door.Parts:
     from policyd.service import PolicyService
     from policyd.settings import load_settings
-    from sidecar import daemon
-    from sidecar.log import Log
-    from sidecar.metrics import Metrics
-    from sidecar.settings import SettingsError
 
-    try:
-        settings = load_settings(options.settings)
-    except SettingsError as wrong:
-        sys.stderr.write(f"{wrong}\n")
-        return 2
-    log = Log(sys.stderr, program="policyd", format=settings.log.format, level=settings.log.level)
-    metrics = Metrics()
-    service = PolicyService(
-        settings, reactor=reactor, log=log, metrics=metrics, load=lambda: load_settings(options.settings)
-    )
-    return daemon.run(
-        reactor,
-        name="policy",
-        listeners=settings.listen.policy,
-        service=service,
-        log=log,
-        metrics_address=settings.listen.metrics.get("policyd", ""),
-        metrics=metrics,
-    )
+    return load_settings, PolicyService
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ not know connections or judgement.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred, gatherResults
@@ -64,24 +65,11 @@ class PolicyService:
             lambda: self._judge.ledger, reactor=reactor, log=log, count=self._counters.events.count
         )
         self._escalate_by(settings)
-        self._directory = Exchange(
-            "directory",
-            settings.directory,
-            directory,
-            open=open_directory,
-            take=self._take_directory,
-            reactor=reactor,
-            log=log,
+        place = partial(Exchange, reactor=reactor, log=log)
+        self._directory = place(
+            "directory", settings.directory, directory, open=open_directory, take=self._take_directory
         )
-        self._ledger = Exchange(
-            "ledger",
-            settings.ledger,
-            ledger,
-            open=open_ledger,
-            take=self._take_ledger,
-            reactor=reactor,
-            log=log,
-        )
+        self._ledger = place("ledger", settings.ledger, ledger, open=open_ledger, take=self._take_ledger)
         self._flushes = Flushes(self._forget, log)
         self._flushes.follow(ledger)
         tell_state(metrics, lambda: self._judge.directory)

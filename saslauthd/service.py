@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList, ensureDeferred
@@ -38,9 +39,7 @@ from sidecar.log import Log
 from sidecar.metrics import Metrics
 from sidecar.settings import digest
 
-GRACE = (
-    2.0  # seconds after the start in which AUTH waits for the blocks to be read, rather than being hung up on
-)
+GRACE = 2.0  # seconds after the start in which AUTH waits for the blocks to be read and is not hung up on
 
 
 class AuthService:
@@ -48,12 +47,12 @@ class AuthService:
 
     def __init__(
         self,
-        reactor: Any,
         settings: Settings,
-        load: Callable[[], Settings],
         *,
+        reactor: Any,
         log: Log,
         metrics: Metrics,
+        load: Callable[[], Settings],
         open_directory: Callable[..., Directory] = open_logins,
         open_ledger: Callable[..., Ledger] = open_ledger,
         clock: Callable[[], float] = time.time,
@@ -69,23 +68,12 @@ class AuthService:
         self._factories: list[AuthFactory] = []
         self._directory = open_directory(settings.logins, reactor=reactor, log=log)
         self._ledger = open_ledger(settings.ledger, reactor=reactor, log=log)
-        self._directories = Exchange(
-            "directory",
-            settings.logins,
-            self._directory,
-            open=open_directory,
-            take=self._take_directory,
-            reactor=reactor,
-            log=log,
+        place = partial(Exchange, reactor=reactor, log=log)
+        self._directories = place(
+            "directory", settings.logins, self._directory, open=open_directory, take=self._take_directory
         )
-        self._ledgers = Exchange(
-            "ledger",
-            settings.ledger,
-            self._ledger,
-            open=open_ledger,
-            take=self._take_ledger,
-            reactor=reactor,
-            log=log,
+        self._ledgers = place(
+            "ledger", settings.ledger, self._ledger, open=open_ledger, take=self._take_ledger
         )
         self._reports = Reports(log, metrics)
         self._sentry = Sentry(settings.auth.guard.rules, self._ledger, reactor=reactor, log=log, clock=clock)

@@ -49,6 +49,7 @@ FLOORS = {
     "sidecar": {
         2: "binding daemon deadlines document ending endpoints exchange gate host inheritance lines listen"
         " log metrics notify problems quantities reference scalars secret settings",
+        4: "door",
     },
 }
 #: The operator's command is a door: all of it is floor 4.

@@ -74,9 +74,9 @@ class Auth(Target):
         self.stores = [directory, ledger]
         settings = Settings(version=1, auth=AuthSettings(guard=GUARD))
         self.service = AuthService(
-            self.clock,
             settings,
-            lambda: settings,
+            reactor=self.clock,
+            load=lambda: settings,
             log=self.witness.log,
             metrics=Metrics(),
             open_directory=lambda *_, **__: directory,

@@ -98,9 +98,9 @@ class House:
         )
         self.services = [
             AuthService(
-                reactor,
                 settings,
-                lambda: settings,
+                reactor=reactor,
+                load=lambda: settings,
                 log=Log(io.StringIO(), program="test"),
                 metrics=Metrics(),
                 open_directory=lambda *_, **__: self.directory,

@@ -142,9 +142,9 @@ class Stage:
         self.metrics = Metrics()
         self.settings = Settings(version=1, auth=auth or AuthSettings(guard=QUICK))
         self.service = AuthService(
-            clock or reactor,
             self.settings,
-            lambda: self.settings,
+            reactor=clock or reactor,
+            load=lambda: self.settings,
             log=Log(self.stream, program="saslauthd", level="debug"),
             metrics=self.metrics,
             open_directory=lambda *_, **__: self.directory,
