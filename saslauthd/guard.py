@@ -20,6 +20,7 @@ from ledger.marks import FLUSHES, Mark, Pair, Seen
 
 FLUSH_KEPT = 300.0  # seconds
 FLIGHT = 10.0  # seconds after which a password that was sent has surely been judged; AUTH waits 7
+HELD = 10.0  # seconds that a ticket counts by itself: all that a process which dies on the way leaves behind
 LONGEST = 6.0  # seconds until a refusal: the verdict is due within 7, and Postfix waits 10
 
 
@@ -66,6 +67,23 @@ class Sight(NamedTuple):
     login: int = 0
     known: bool = False
     repeated: bool = False
+
+
+class Case:
+    """One attempt as the guard sees it: its traces (by the name that was typed, and by the principal's), and
+    what was known against it."""
+
+    def __init__(self, typed: Trace) -> None:
+        self.traces = [typed]
+        self.sight = Sight()
+        self.ticket = ""
+        self.taken = 0.0
+        self.is_admitted = False
+
+    @property
+    def trace(self) -> Trace:
+        """The principal's, once it is known."""
+        return self.traces[-1]
 
 
 class Stop(NamedTuple):
@@ -125,9 +143,15 @@ def judge(seen: Sight, rules: Rules) -> int | Stop:
     return min(most, max(1, rules.binds // 2)) if seen.repeated else most
 
 
-def bind(login: str, ticket: str, most: int, rules: Rules) -> Mark:
-    """The mark to note before a password reaches the directory, which may count it a little later."""
-    return Mark(binds(login), ticket, rules.binds_window + FLIGHT if rules.binds_window else None, most)
+def bind(login: str, ticket: str, most: int) -> Mark:
+    """The mark to note before a password reaches the directory."""
+    return Mark(binds(login), ticket, HELD, most)
+
+
+def spent(login: str, ticket: str, rules: Rules) -> Mark:
+    """The mark of a password that reached the directory, was not right or never answered, and may be counted
+    there a little later."""
+    return Mark(binds(login), ticket, rules.binds_window + FLIGHT if rules.binds_window else None)
 
 
 def ticket(taken: float, id: str) -> str:

@@ -29,9 +29,10 @@ from saslauthd import guard
 from saslauthd.admissions import Admissions
 from saslauthd.answers import Request
 from saslauthd.app_passwords import AppPasswords
+from saslauthd.guard import Case
 from saslauthd.mechanisms import Refused
 from saslauthd.recollection import Recollection, Right, Wrong
-from saslauthd.sentry import Case, Sentry
+from saslauthd.sentry import Sentry
 from saslauthd.sharing import Sharing
 from saslauthd.sleepers import Sleepers
 

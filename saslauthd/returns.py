@@ -1,17 +1,31 @@
-"""What goes into the ledger after an attempt: tickets that go back, networks that are known from now on.
+"""What goes into the ledger after an attempt: tickets that go back or were used, networks that are known.
 
-Knows for how long it is gathered, so that many attempts cost one transaction. Must not know what a mark
-stands for, nor where the ledger is.
+Knows for how long it is gathered, so that many attempts cost one transaction, and what is told again. Must
+not know what a mark stands for, nor where the ledger is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
+from twisted.internet.task import deferLater
+
+from directory.identity import Unavailable
 from ledger.marks import Mark, Pair
 
 SOON = 0.01  # seconds
+AGAIN = 1.0  # seconds
+
+
+async def insist(tell: Callable[[], Awaitable[Any]], reactor: Any) -> None:
+    """Call `tell` until it is not Unavailable: what the directory has counted must not be forgotten here."""
+    while True:
+        try:
+            await tell()
+            return
+        except Unavailable:
+            await deferLater(reactor, AGAIN)
 
 
 class Returns:

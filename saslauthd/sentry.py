@@ -21,7 +21,8 @@ from directory.identity import Credentials, Unavailable
 from ledger.charges import Ledger
 from ledger.charges import Unavailable as LedgerUnavailable
 from saslauthd import guard
-from saslauthd.returns import Returns
+from saslauthd.guard import Case
+from saslauthd.returns import Returns, insist
 
 NOTED_FOR = 3600.0  # seconds for which a known network is not noted again
 NOTED_MOST = 20_000
@@ -32,23 +33,6 @@ TURNS_KNOWN = 15  # for a known network, while those inside may be at another ho
 
 class Guarded(Unavailable):
     """The guard does not let the directory be asked. str() is for the log."""
-
-
-class Case:
-    """One attempt as the guard sees it: its traces (by the name that was typed, and by the principal's), and
-    what was known against it."""
-
-    def __init__(self, typed: guard.Trace) -> None:
-        self.traces = [typed]
-        self.sight = guard.Sight()
-        self.ticket = ""
-        self.taken = 0.0
-        self.is_admitted = False
-
-    @property
-    def trace(self) -> guard.Trace:
-        """The principal's, once it is known."""
-        return self.traces[-1]
 
 
 class Sentry:
@@ -151,7 +135,7 @@ class Sentry:
         self.returns.settle(case.trace.login)
         case.taken = self._clock()
         case.ticket = guard.ticket(case.taken, f"{self._name}{next(self._numbers)}")
-        mark = guard.bind(case.trace.login, case.ticket, most, self.rules)
+        mark = guard.bind(case.trace.login, case.ticket, most)
         try:
             taken = await self._ask(self._ledger.guard_note((mark,)))
         except BaseException:
@@ -162,16 +146,20 @@ class Sentry:
         return bool(taken)
 
     def leave(self, case: Case) -> None:
-        """The directory has answered, or never will; the ticket is kept until `give_back`."""
+        """The directory has answered, or never will; the ticket is kept until `give_back` or `abandon`."""
         login = case.trace.login
         self._inside[login] -= 1
         if self._inside[login] <= 0:
             del self._inside[login]
 
     def abandon(self, case: Case) -> None:
-        """Nobody waits any more: a ticket that was not used is given back."""
+        """Nobody waits any more: a ticket that was not used is given back, and one that was counts."""
         if not case.is_admitted:
             self.give_back(case)
+        elif case.ticket:
+            spent = (guard.spent(case.trace.login, case.ticket, self.rules),)
+            self._tell(insist(lambda: self._ask(self._ledger.guard_note(spent)), self._reactor))
+            case.ticket = ""
 
     def give_back(self, case: Case) -> None:
         """The password did not reach the directory, or was right: it counts no more."""
@@ -203,9 +191,14 @@ class Sentry:
         self.returns.note(login, guard.success([guard.Trace(login, network, "")], self.rules))
 
     async def failed(self, case: Case) -> None:
-        """The credential is wrong, and that counts."""
+        """The credential is wrong, and that counts, as does the ticket if it was used."""
+        marks = guard.failure(case.traces, self.rules)
+        used = case.is_admitted and case.ticket
+        if used:
+            marks += (guard.spent(case.trace.login, used, self.rules),)
         try:
-            await self._ask(self._ledger.guard_note(guard.failure(case.traces, self.rules)))
+            await self._ask(self._ledger.guard_note(marks))
+            case.ticket = "" if used else case.ticket
         except Unavailable as away:  # the answer is known all the same
             self._log.warning("guard", problem=str(away))
 

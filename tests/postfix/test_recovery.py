@@ -12,6 +12,8 @@ from tests.lab import Lab
 from tests.lab.cast import Cast
 from tests.lab.client import FRIEND, Client, compose, token
 from tests.lab.evidence import delivered, used
+from tests.lab.probes import logs_in
+from tests.lab.processes import wait_for
 from tests.lab.recovery import Run
 from tests.lab.running import SIDECARS
 from tests.lab.story import BOB, block, unblock
@@ -81,6 +83,17 @@ def test_all_three_die_again_and_again_under_parallel_senders(lab: Lab) -> None:
     assert {len(delivered(lab, word, 2)) for word in words} == {2}
     assert "throttling" not in lab.log("postfix")
     assert "fatal:" not in lab.log("postfix")
+
+
+def test_a_login_is_let_in_soon_after_saslauthd_has_died_under_it_again_and_again(lab: Lab) -> None:
+    """Each death leaves a ticket of the guard behind, as if a wrong password were on its way."""
+    auth, password = lab.places.socket("auth"), lab.logins["bob"]
+    for _ in range(3):
+        old = lab.pid("saslauthd")
+        assert logs_in(auth, "bob", password)
+        lab.kill("saslauthd")
+        assert lab.wait_pid("saslauthd", old)
+        wait_for("bob is let in", lambda: logs_in(auth, "bob", password), seconds=20)
 
 
 def test_a_reload_keeps_the_old_settings_when_the_new_ones_are_wrong(lab: Lab, cast: Cast) -> None:

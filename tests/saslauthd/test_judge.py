@@ -220,7 +220,7 @@ async def test_a_success_forgives_what_was_judged_before_it_where_the_directory_
     assert await house.ask() == OK
     assert await house.tickets("alice", 1) == 1  # it may have been under way at the same time
     await house.set_up.ledger.guard_drop(((taken, ""),))
-    await house.set_up.ledger.guard_note((guard.bind("alice", guard.ticket(1.0, "a"), 0, guard.Rules()),))
+    await house.set_up.ledger.guard_note((guard.spent("alice", guard.ticket(1.0, "a"), guard.Rules()),))
     assert await house.ask() == OK
     assert await house.tickets("alice", 0) == 0
 

@@ -3,14 +3,14 @@
 from types import SimpleNamespace
 
 import pytest
-from twisted.internet.defer import CancelledError, Deferred, ensureDeferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, ensureDeferred, fail, succeed
 from twisted.internet.task import Clock
 
 from directory.identity import Credentials, Unavailable
 from ledger.charges import Unavailable as LedgerUnavailable
 from ledger.marks import Marks
 from saslauthd import guard
-from saslauthd.returns import SOON
+from saslauthd.returns import AGAIN, SOON
 from saslauthd.sentry import Guarded, Sentry
 
 ALICE, HOME = Credentials("alice", b"pass"), b"198.51.100.7"
@@ -62,6 +62,11 @@ def ledger():
 
 @pytest.fixture
 def sentry(ledger):
+    return start(ledger)
+
+
+def start(ledger):
+    """A process of its own, which knows alice's network."""
     made = Sentry(
         guard.Rules(),
         ledger,
@@ -81,12 +86,14 @@ def run(coroutine):
     return running, heard
 
 
-async def whole(sentry, *, at_once):
+async def whole(sentry, *, at_once=True):
+    """Up to the moment in which the password goes to the directory."""
     case = await sentry.approach(ALICE, HOME, at_once=at_once)
     try:
         await sentry.admit(case)
-    finally:
+    except BaseException:
         sentry.abandon(case)
+        raise
     return case
 
 
@@ -179,3 +186,74 @@ def test_tickets_run_out_at_the_bound(sentry, ledger):
         sentry._reactor.advance(0.1)
     assert heard == [Guarded]
     assert len(ledger.tickets()) == 4
+
+
+def admitted(sentry):
+    """Attempts of alice whose passwords are at the directory, as many as get there."""
+    cases = []
+    while True:
+        running, heard = run(whole(sentry))
+        if not heard:
+            running.cancel()
+            return cases
+        cases += heard
+
+
+def test_what_a_process_that_dies_leaves_at_the_directory_lapses_by_itself(sentry, ledger):
+    assert len(admitted(sentry)) == 4
+    assert admitted(start(ledger)) == []
+    ledger.now += guard.HELD
+    assert len(admitted(start(ledger))) == 4
+
+
+def test_wrong_passwords_count_for_the_whole_window(sentry, ledger):
+    for case in admitted(sentry):
+        run(sentry.failed(case))
+        sentry.leave(case)
+        sentry.abandon(case)
+    ledger.now += sentry.rules.binds_window
+    assert len(ledger.tickets()) == 4
+    ledger.now += guard.FLIGHT
+    assert ledger.tickets() == ()
+
+
+def test_a_wrong_password_is_noted_in_one_trip_with_its_ticket(sentry, ledger):
+    case = admitted(sentry)[0]
+    ledger.trips = 0
+    run(sentry.failed(case))
+    sentry.abandon(case)
+    assert ledger.trips == 1
+
+
+def test_passwords_that_nobody_knows_the_end_of_count_for_the_whole_window(sentry, ledger):
+    for case in admitted(sentry):
+        sentry.leave(case)
+        sentry.abandon(case)
+    ledger.now += sentry.rules.binds_window
+    assert len(ledger.tickets()) == 4
+
+
+@pytest.mark.parametrize("is_wrong", [True, False])
+def test_a_ledger_that_is_away_is_told_again_what_has_reached_the_directory(sentry, ledger, is_wrong):
+    case = admitted(sentry)[0]
+    ledger.marks.drop([(BINDS, "")])
+    note, ledger.guard_note = ledger.guard_note, lambda marks: fail(LedgerUnavailable("away"))
+    if is_wrong:
+        run(sentry.failed(case))
+    sentry.abandon(case)
+    for _ in range(30):
+        sentry._reactor.advance(AGAIN)
+    assert ledger.tickets() == ()
+    ledger.guard_note = note
+    sentry._reactor.advance(AGAIN)
+    ledger.now += sentry.rules.binds_window
+    assert len(ledger.tickets()) == 1
+
+
+def test_a_right_password_that_is_given_back_is_not_counted_after_all(sentry, ledger):
+    for case in admitted(sentry):
+        sentry.leave(case)
+        sentry.succeeded(case)
+        sentry.abandon(case)
+    sentry._reactor.advance(SOON)
+    assert ledger.tickets() == ()
