@@ -16,8 +16,9 @@ from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocket
 from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeout
 
+from ledger.fitness import find_open, find_unfit, read_info
 from ledger.resp import Failed
-from ledger.settings import RedisSettings, parse_server
+from ledger.settings import RedisSettings, is_loopback, parse_server
 from ledger.wire import Silence, Wire
 
 PATIENCE = 1.0  # seconds for one call, and for dialling
@@ -39,11 +40,12 @@ MENDS = {
     "CROSSSLOT": "it is a Redis Cluster, where a charge over several subjects could not be one step",
     "cluster": "a charge over several subjects could not be one step there: use a primary behind Sentinel",
     "evicts": "set maxmemory-policy noeviction, or ledger.redis.insist: true and lose limits under pressure",
+    "open": "give it a password, or bind it to 127.0.0.1; or set ledger.redis.insist: true",
     "timeout": "is it stopped, overloaded or cut off?",
     "connection": "is it running, and is ledger.redis.url right?",
 }
 #: Errors after which another server may be the right one.
-_ELSEWHERE = {"READONLY", "MASTERDOWN", "NOAUTH", "WRONGPASS", "cluster", "evicts"}
+_ELSEWHERE = {"READONLY", "MASTERDOWN", "NOAUTH", "WRONGPASS", "cluster", "evicts", "open"}
 
 
 class Trouble(Exception):
@@ -156,7 +158,8 @@ class Link:
         if s.socket:
             return UnixDomainSocketConnection(path=s.socket, **known)
         if s.tls:
-            return SSLConnection(host=host, port=port, ssl_ca_certs=s.ca_file or None, **known)
+            known |= {"ssl_ca_certs": s.ca_file or None, "ssl_check_hostname": True}
+            return SSLConnection(host=host, port=port, **known)
         return Connection(host=host, port=port, **known)
 
     async def _where(self) -> tuple[str, int]:
@@ -191,22 +194,26 @@ class Link:
             _hang_up(connection)
 
     async def _check(self, connection: Any) -> None:
-        lines = (await _ask(connection, "INFO")).decode("utf-8", "replace").splitlines()
-        info = dict(line.split(":", 1) for line in lines if ":" in line)
-        if info.get("loading") == "1":
-            raise Trouble("LOADING", "it is loading its data")
-        if info.get("redis_mode") == "cluster" or info.get("cluster_enabled") == "1":
-            raise Trouble("cluster", "it is a Redis Cluster")
-        if info.get("role", "master") != "master":
-            raise Trouble("READONLY", "it is a replica")
-        policy = info.get("maxmemory_policy", "noeviction")
-        if policy.startswith("allkeys") and not self._settings.insist:
-            raise Trouble("evicts", f"it evicts keys that are in use (maxmemory-policy {policy})")
+        info, s = read_info(await _ask(connection, "INFO")), self._settings
+        unfit = find_unfit(info, insist=s.insist)
+        if not (unfit or s.insist or s.password) and info.get("tcp_port") != "0":
+            bind, protected = [await _config(connection, name) for name in ("bind", "protected-mode")]
+            unfit = find_open(bind, protected, is_loopback)
+        if unfit:
+            raise Trouble(*unfit)
 
 
 async def _ask(connection: Any, *words: bytes | str) -> Any:
     await connection.send_packed_command(connection.pack_command(*words), check_health=False)
     return await connection.read_response(disable_decoding=True)
+
+
+async def _config(connection: Any, name: str) -> str:
+    """A setting of the server; ``""`` where it may not be asked for."""
+    try:
+        return b"".join((await _ask(connection, "CONFIG", "GET", name))[1:]).decode()
+    except ResponseError:
+        return ""
 
 
 def _hang_up(connection: Any) -> None:

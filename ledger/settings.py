@@ -91,10 +91,10 @@ class RedisSettings:
 
     def __post_init__(self) -> None:
         parts = urlsplit(self.url)
+        if parts.password or parts.username:  # first: no later text may show them
+            raise ValueError("user and password do not stand in the url: set user and password")
         if parts.scheme not in ("redis", "rediss", "unix"):
             raise ValueError(f"{self.url!r}: redis://, rediss:// and unix:// are known")
-        if parts.password or parts.username:
-            raise ValueError("user and password do not stand in the url: set user and password")
         if parts.scheme == "unix" and not parts.path.startswith("/"):
             raise ValueError("write unix:///path/to/socket")
         if self.db < 0 or (parts.port or 1) < 1:  # which parses both

@@ -40,8 +40,8 @@ FLOORS = {
         " lookups nodes once passwords searches servers sessions settings",
     },
     "ledger": {
-        1: "app_passwords auth_script blocks charges counters escalation event_script events grants limits"
-        " marks model model_auth model_blocks model_events resp rows script tombstones",
+        1: "app_passwords auth_script blocks charges counters escalation event_script events fitness grants"
+        " limits marks model model_auth model_blocks model_events resp rows script tombstones",
         2: "app_password_rows book bookfile clerk clock copies desk event_rows fallback flushes lookout"
         " mark_rows redis register runner schema settings shared shared_auth shared_events sqlite"
         " tally transaction wire",

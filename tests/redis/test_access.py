@@ -53,10 +53,19 @@ def test_the_smallest_acl_of_the_readme_is_enough(tmp_path: Path) -> None:
         server.remove()
 
 
-@pytest.mark.parametrize("trusted", [True, False])
-def test_tls_is_spoken_to_a_server_of_our_ca_and_to_no_other(tmp_path: Path, trusted: bool) -> None:
+@pytest.mark.parametrize(
+    ("ca", "names", "trusted"),
+    [
+        ("server", "DNS:localhost,IP:127.0.0.1", True),
+        ("other", "DNS:localhost,IP:127.0.0.1", False),
+        ("server", "DNS:redis.example.org", False),
+    ],
+)
+def test_tls_is_spoken_to_a_server_of_our_ca_and_of_that_name_and_to_no_other(
+    tmp_path: Path, ca: str, names: str, trusted: bool
+) -> None:
     def certificate(name: str) -> None:
-        subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+        subject = ["-subj", "/CN=redis", "-addext", f"subjectAltName={names}"]
         out = ["-keyout", str(tmp_path / f"{name}.key"), "-out", str(tmp_path / f"{name}.pem")]
         command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *subject, *out]
         subprocess.run(command, check=True, capture_output=True)
@@ -67,8 +76,7 @@ def test_tls_is_spoken_to_a_server_of_our_ca_and_to_no_other(tmp_path: Path, tru
     files = {name: str(tmp_path / f"server.{name}") for name in ("pem", "key")}
     options = ("--tls-port", str(tls), "--tls-cert-file", files["pem"], "--tls-key-file", files["key"])
     server = Server(*options, "--tls-auth-clients", "no", port=port).start()
-    ca = tmp_path / ("server.pem" if trusted else "other.pem")
-    more = f', ca_file: "{ca}"'
+    more = f', ca_file: "{tmp_path / ca}.pem"'
     host = Host(server, "t:", "mx1.example.org", url=f"rediss://localhost:{tls}/0", more=more)
     try:
         host.start(ready="state=ok" if trusted else "state=unavailable")
@@ -96,6 +104,7 @@ def test_a_redis_that_others_can_reach_needs_a_password_unless_the_settings_insi
     [
         ("http://localhost", "redis://, rediss:// and unix:// are known"),
         ("redis://user:secret@localhost", "do not stand in the url"),
+        ("valkey://user:secret@localhost", "^user and password do not stand in the url"),
         ("unix://relative", "write unix:///path/to/socket"),
         ("redis://localhost:99999", "[Pp]ort"),
         ("redis://localhost/x", "invalid literal"),

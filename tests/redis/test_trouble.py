@@ -235,6 +235,7 @@ def test_scripts_that_are_flushed_all_the_time_are_nobodys_trouble(place: tuple[
     [
         (("--maxmemory-policy", "allkeys-lru"), "evicts"),
         (("--cluster-enabled", "yes"), "cluster"),
+        (("--bind", "127.0.0.1", "-198.51.100.1", "--protected-mode", "no"), "open"),
     ],
 )
 def test_a_redis_that_limits_cannot_be_kept_in_is_refused_with_the_reason(
@@ -252,9 +253,21 @@ def test_a_redis_that_limits_cannot_be_kept_in_is_refused_with_the_reason(
         server.remove()
 
 
-def test_a_redis_that_evicts_is_used_when_the_settings_insist() -> None:
-    server = Server("--maxmemory-policy", "allkeys-lru").start()
-    host = Host(server, "t:", "mx1.example.org", more=", insist: true")
+@pytest.mark.parametrize(
+    ("options", "more"),
+    [
+        (("--maxmemory-policy", "allkeys-lru"), ", insist: true"),
+        (("--bind", "127.0.0.1", "-198.51.100.1", "--protected-mode", "no"), ", insist: true"),
+        (("--bind", "127.0.0.1", "-198.51.100.1", "--protected-mode", "yes"), ""),  # it lets in nobody else
+        (("--bind", "127.0.0.1", "-::1", "--protected-mode", "no"), ""),
+    ],
+)
+def test_a_redis_is_used_when_the_settings_insist_or_nobody_else_gets_in(
+    options: tuple[str, ...], more: str
+) -> None:
+    port = free_port()
+    server = Server(*options, port=port).start()
+    host = Host(server, "t:", "mx1.example.org", url=f"redis://127.0.0.1:{port}", more=more)
     try:
         assert host.start().client().ask(**request("alice", 1)) == "DUNNO"
     finally:
