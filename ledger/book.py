@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from ledger.blocks import Block
 from ledger.charges import (
     LAPSE,
     LAPSED_KEPT,
@@ -28,6 +27,7 @@ from ledger.limits import Limit, Standing
 from ledger.rows import (
     FIELDS,
     ChargeRow,
+    Gone,
     decode_limits,
     decode_takings,
     encode_limits,
@@ -193,26 +193,17 @@ class Book(Transaction):
         self._moved = True
         return count
 
-    def blocks(self) -> tuple[int, tuple[Block, ...]]:
-        """See `charges.Ledger.blocks`. Only what is committed is of this generation."""
-        return self.generation + self._moved, self.register.current()
-
-    def block(self, block: Block) -> Block:
-        """See `charges.Ledger.block`."""
-        self._moved = True
-        return self.register.keep(block)
-
-    def lift(self, block_id: str, author: str, reason: str) -> bool:
-        """See `charges.Ledger.lift`."""
-        lifted = self.register.lift(block_id, author, reason)
-        self._moved = self._moved or lifted
-        return lifted
-
-    def forget(self, charge: ChargeId) -> None:
-        """Give a charge back, whatever its state, and know it no more: it is counted elsewhere."""
-        if row := self._find(charge):
-            self._give_back(row)
-            self._execute("DELETE FROM charges WHERE id = ?", (row.id,))
+    def forget(self, charge: ChargeId, settled: bool) -> Gone:
+        """Give a charge back and know it no more: it is counted elsewhere. Only if it is still as it was read
+        (`settled`, or reserved); else it stays, and the answer says what became of it."""
+        row = self._find(charge)
+        if row is None:
+            return "gone"
+        if row.state != (SETTLED if settled else RESERVED):
+            return "refunded" if row.state == REFUNDED else "moved"
+        self._give_back(row)
+        self._execute("DELETE FROM charges WHERE id = ?", (row.id,))
+        return "forgotten"
 
     def tidy(self, rows: int = 500) -> None:
         """Delete some of what no verb comes across any more."""

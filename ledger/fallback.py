@@ -4,12 +4,14 @@ Knows what was counted where, and how it comes together again: once, by charge i
 how the file counts.
 
 What the last answers of Redis said to be used is held against each limit for as long as Redis is away, so a
-limit is never larger than it was; each host can then spend what was left once. When Redis is back, what was
-counted here is added there, whatever the limit, and given back here.
+limit is never larger than it was; each host can then spend what was left once. It lies in the file too, for a
+process that starts meanwhile. When Redis is back, what was counted here is added there, whatever the limit,
+and given back here. Every sidecar of the host may do that, at the same time too.
 """
 
 from __future__ import annotations
 
+import json
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -21,10 +23,13 @@ from twisted.internet.defer import CancelledError, Deferred
 from ledger import script
 from ledger.charges import Admitted, Amounts, ChargeId, Held, Refused, Submission, Unavailable
 from ledger.limits import PER_MESSAGE, Limit, Standing
+from ledger.marks import Mark
+from ledger.rows import Outstanding
 from ledger.script import Clock, Verb
 from ledger.sqlite import SqliteLedger
 
 MOST = 10_000  # standings, and charges, that are held in memory
+STANDINGS = "standings"  # the key of the marks in the file
 
 _NOTHING = Amounts(0, 0, 0)
 
@@ -42,6 +47,7 @@ class Fallback:
         self._known: OrderedDict[Key, int] = OrderedDict()
         self._mine: OrderedDict[ChargeId, None] = OrderedDict()
         self._busy: Deferred[None] | None = None
+        self._is_kept = self._is_recalled = False
 
     def counts(self, charge: ChargeId) -> bool:
         """Whether `charge` was reserved here and is not in Redis yet, as far as this process knows."""
@@ -53,7 +59,30 @@ class Fallback:
         for standing in told:
             if standing.limit.window != PER_MESSAGE:
                 _remember(self._known, _key(standing.subject, standing.limit), standing.used)
+                self._is_kept = False
         return outcome
+
+    async def keep(self) -> None:
+        """Write what is known into the file, each for as long as its window is."""
+        if self._is_kept or not self._known:
+            return
+        self._is_kept = True
+        await self._recall()
+        marks = (Mark(STANDINGS, json.dumps([*key, used]), key[2]) for key, used in self._known.items())
+        try:
+            await self._local.guard_drop(((STANDINGS, ""),))
+            await self._local.guard_note(tuple(marks))
+        except (Unavailable, CancelledError) as trouble:
+            self._log.warning("ledger", reason=f"what is used is known to this process alone: {trouble}")
+
+    async def _recall(self) -> None:
+        """Take what a process before this one has kept, for whatever Redis has not told this one."""
+        if self._is_recalled:
+            return
+        for text in await self._local.guard_names(STANDINGS):
+            subject, unit, window, used = json.loads(text)
+            self._known.setdefault((subject, unit, window), used)
+        self._is_recalled = True
 
     async def reserve(
         self,
@@ -64,25 +93,30 @@ class Fallback:
         final: bool,
     ) -> Admitted | Refused:
         """Reserve in the file, under what is left of each limit."""
+        await self._recall()
         outcome = await self._local.reserve(charge, submission, amounts, self._left(limits), final=final)
         if isinstance(outcome, Admitted):
             _remember(self._mine, charge, None)
         return self._in_full(outcome, limits, amounts)
 
     async def settle(self, charge: ChargeId, amounts: Amounts) -> Admitted | Refused:
-        """Settle in the file. Unavailable for what was reserved in Redis: only Redis can."""
-        if charge not in self._mine:
-            raise Unavailable("it was reserved in Redis")
-        return await self._local.settle(charge, amounts)
+        """Settle in the file. Unavailable for what is in Redis: only Redis can."""
+        if charge in self._mine:
+            outcome = await self._local.settle(charge, amounts)
+            if isinstance(outcome, Refused) or outcome.standings:
+                return outcome
+        self._mine.pop(charge, None)  # another sidecar may have added it
+        raise Unavailable("it is in Redis")
 
     async def release(self, charge: ChargeId) -> bool:
-        """Release in the file. Unavailable for what was reserved in Redis."""
-        if self._mine.pop(charge, self) is self:
-            raise Unavailable("it was reserved in Redis")
-        return await self._local.release(charge)
+        """Release in the file. Unavailable for what is in Redis."""
+        if self._mine.pop(charge, self) is self or not await self._local.release(charge):
+            raise Unavailable("it is in Redis")
+        return True
 
     async def standing(self, pairs: tuple[tuple[str, Limit], ...]) -> tuple[Standing, ...]:
         """The standings that hold here while Redis is away."""
+        await self._recall()
         held = tuple((subject, limit, True) for subject, limit in pairs)
         left = tuple((subject, limit) for subject, limit, _ in self._left(held))
         outcome = self._in_full(Admitted(await self._local.standing(left)), held)
@@ -90,30 +124,48 @@ class Fallback:
 
     async def rejoined(self) -> None:
         """Wait until what was counted here is in Redis; begins with it if need be."""
-        if self._busy is None:
-            self._busy = Deferred()
+        busy = self._busy
+        if busy is None:
+            busy = self._busy = Deferred()
             Deferred.fromCoroutine(self._rejoin()).addBoth(self._rejoined)
         waiter: Deferred[None] = Deferred()
-        self._busy.addCallback(lambda _: waiter.callback(None))
+        busy.addCallback(lambda _: waiter.callback(None))
         await waiter
 
     async def _rejoin(self) -> None:
         count = 0
         try:
             while rows := await self._local.outstanding(64):
-                for charge, submission, amounts, limits, settled in rows:
-                    seen = tuple((subject, limit, False) for subject, limit, _ in limits)
-                    final = settled and submission is None
-                    await self._hand(script.reserve(charge, submission, amounts, seen, final), _done)
-                    if settled and not final:
-                        await self._hand(script.settle(charge, amounts), _done)
-                    await self._local.forget(charge)
-                    self._mine.pop(charge, None)
-                    count += 1
+                for row in rows:
+                    count += await self._add(row)
         except (Unavailable, CancelledError, ValueError) as trouble:
             self._log.warning("ledger", store="redis", reason=f"not all is added yet: {trouble}")
         if count:
             self._log.notice("ledger", store="redis", text=f"{count} charges of this host were added")
+
+    async def _add(self, row: Outstanding) -> bool:
+        """Tell Redis of a charge, which costs nothing if it knows it; and forget it here if it is still as it
+        was read. False when it is not, or another sidecar was first."""
+        charge, submission, amounts, limits, settled = row
+        seen = tuple((subject, limit, False) for subject, limit, _ in limits)
+        final = settled and submission is None
+
+        def learn(told: Any, clock: Clock) -> None:
+            self.learn(script.read_outcome(told, seen, clock))
+
+        def learn_settled(told: Any, clock: Clock) -> None:
+            self.learn(script.read_settled(told, clock))
+
+        await self._hand(script.reserve(charge, submission, amounts, seen, final), learn)
+        if settled and not final:
+            await self._hand(script.settle(charge, amounts), learn_settled)
+        state = await self._local.forget(charge, settled)
+        if state == "refunded" and submission is not None:
+            refund = script.refund(charge.mta, charge.queue_id, submission.principal)
+            await self._hand(refund, lambda *_: None)
+        if state != "moved":
+            self._mine.pop(charge, None)
+        return state == "forgotten"
 
     def _rejoined(self, result: object) -> None:
         busy, self._busy = self._busy, None
@@ -159,7 +211,3 @@ def _remember(held: OrderedDict[Any, Any], key: Any, value: Any) -> None:
     held.move_to_end(key)
     if len(held) > MOST:
         held.popitem(last=False)
-
-
-def _done(answer: Any, clock: Clock) -> None:
-    """Whatever it is: it is there."""

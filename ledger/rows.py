@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 from ledger.charges import Amounts, ChargeId, Held, Submission
 from ledger.limits import Limit
@@ -78,6 +78,8 @@ def read(stored: str | bytes) -> str:
     return stored if isinstance(stored, str) else stored.decode("utf-8", "surrogatepass")
 
 
+#: What became of a charge that is to be forgotten (`book.Book.forget`).
+Gone = Literal["forgotten", "gone", "moved", "refunded"]
 #: A charge as it is told to another ledger: charge id, record, amounts, limits, whether it is settled.
 Outstanding = tuple[ChargeId, Submission | None, Amounts, tuple[Held, ...], bool]
 

@@ -212,6 +212,11 @@ def read_outcome(answer: bytes, limits: tuple[Held, ...], clock: Clock) -> Admit
     return Refused(limit, known, clock.read(words[4]))
 
 
+def read_settled(answer: list[bytes], clock: Clock) -> Admitted | Refused:
+    """What a settlement came to, from its answer: that, and the limits of its charge."""
+    return read_outcome(answer[0], read_limits(answer[1]), clock)
+
+
 def _standings(words: list[bytes], limits: tuple[Held, ...], clock: Clock) -> tuple[Standing, ...]:
     pairs: Any = zip(words[::2], words[1::2], strict=True)
     return tuple(

@@ -49,7 +49,7 @@ class SharedLedger(SharedAuth, SharedEvents):
         super().__init__(runner, local if local_too else None)
         self.copies = Copies(local, self.runner.hand, log)
         self.runner.look, self.runner.seen = self.copies.look, self._seen
-        self.runner.away = self.copies.away
+        self.runner.away = self._away
         self._fallback = Fallback(local, self.runner.hand, log) if local_too else None
 
     def reserve(
@@ -85,14 +85,15 @@ class SharedLedger(SharedAuth, SharedEvents):
 
     def settle(self, charge: ChargeId, amounts: Amounts) -> Deferred[Admitted | Refused]:
         fallback = self._fallback
-        if fallback is None or not fallback.counts(charge):
-            return self.runner.ask(script.settle(charge, amounts), _settled)
+        if fallback is None:
+            return self.runner.ask(script.settle(charge, amounts), script.read_settled)
 
         async def settle() -> Admitted | Refused:
-            if self.runner.trouble:
-                return await fallback.settle(charge, amounts)
-            await fallback.rejoined()
-            return await self.runner.ask(script.settle(charge, amounts), _settled)
+            if fallback.counts(charge):
+                if self.runner.trouble:
+                    return await fallback.settle(charge, amounts)
+                await fallback.rejoined()
+            return fallback.learn(await self.runner.ask(script.settle(charge, amounts), script.read_settled))
 
         return Deferred.fromCoroutine(settle())
 
@@ -194,12 +195,23 @@ class SharedLedger(SharedAuth, SharedEvents):
         self.runner.start()
 
     def stop(self) -> Deferred[None]:
-        return self.runner.stop().addBoth(lambda _: self.copies.stop())
+        async def stop() -> None:
+            await self.runner.stop()
+            if self._fallback:
+                await self._fallback.keep()
+            await self.copies.stop()
+
+        return Deferred.fromCoroutine(stop())
 
     def state(self) -> Literal["ok", "degraded", "unavailable"]:
         if self.runner.reached:
             return "ok"
         return "degraded" if self._fallback and self.copies.local.state() == "ok" else "unavailable"
+
+    def _away(self) -> None:
+        self.copies.away()
+        if self._fallback:
+            Deferred.fromCoroutine(self._fallback.keep())
 
     def _seen(self, looked: list[bytes | None], fresh: bool) -> None:
         self.copies.seen(looked, fresh)
@@ -215,10 +227,6 @@ def _kept(make: Callable[..., Verb], *arguments: object) -> Verb:
         return make(*arguments)
     except ValueError as wrong:
         raise Unavailable(f"the request cannot be kept: {wrong}") from None
-
-
-def _settled(answer: list[bytes], clock: Clock) -> Admitted | Refused:
-    return script.read_outcome(answer[0], script.read_limits(answer[1]), clock)
 
 
 def _submission(answer: list[bytes], clock: Clock) -> Submission | None:

@@ -22,7 +22,7 @@ from ledger.clock import HostClock
 from ledger.events import Event
 from ledger.limits import Limit, Standing
 from ledger.marks import Mark, Pair, Seen
-from ledger.rows import Outstanding
+from ledger.rows import Gone, Outstanding
 from ledger.tombstones import Tombstone
 
 T = TypeVar("T")
@@ -141,9 +141,9 @@ class SqliteLedger:
         """See `book.Book.outstanding`."""
         return self._ask(lambda book: book.outstanding(most))
 
-    def forget(self, charge: ChargeId) -> Deferred[None]:
+    def forget(self, charge: ChargeId, settled: bool) -> Deferred[Gone]:
         """See `book.Book.forget`."""
-        return self._ask(lambda book: book.forget(charge))
+        return self._ask(lambda book: book.forget(charge, settled))
 
     def history(self) -> Deferred[tuple[Tombstone, ...]]:
         """See `book.Book.history`."""

@@ -119,6 +119,21 @@ class Transaction:
         """Every block with its tombstone: this node's copy."""
         return self.register.history()
 
+    def blocks(self) -> tuple[int, tuple[Block, ...]]:
+        """See `charges.Ledger.blocks`. Only what is committed is of this generation."""
+        return self.generation + self._moved, self.register.current()
+
+    def block(self, block: Block) -> Block:
+        """See `charges.Ledger.block`."""
+        self._moved = True
+        return self.register.keep(block)
+
+    def lift(self, block_id: str, author: str, reason: str) -> bool:
+        """See `charges.Ledger.lift`."""
+        lifted = self.register.lift(block_id, author, reason)
+        self._moved = self._moved or lifted
+        return lifted
+
     def block_once(self, block: Block) -> bool:
         """See `charges.Ledger.block_once`."""
         kept = self.register.keep_once(block)

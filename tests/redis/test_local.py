@@ -83,3 +83,29 @@ def test_a_host_that_starts_without_redis_is_limited_all_the_same(place) -> None
     server.start()
     host.policyd.wait_for("store=redis state=ok")
     used(books, 100)
+
+
+def test_a_redis_that_comes_and_goes_opens_no_limit_anew(place) -> None:
+    server, host, books = place
+    client = host.client()
+    assert send(client, "alice", "before", 60)
+    for outage, admitted in enumerate((True, False, False), 1):
+        server.stop(signal.SIGKILL)
+        host.policyd.wait_for("state=unavailable", times=outage)
+        assert send(client, "alice", f"outage{outage}", 40) == admitted
+        server.start()
+        host.policyd.wait_for("store=redis state=ok", times=outage + 1)
+        used(books, 100)
+
+
+def test_a_policyd_that_starts_while_redis_is_away_knows_what_the_one_before_was_told(place) -> None:
+    server, host, _ = place
+    assert send(host.client(), "alice", "before", 60)
+    server.stop(signal.SIGKILL)
+    host.policyd.wait_for("state=unavailable")
+    host.stop()
+    host.start(ready="state=unavailable")
+    client = host.client()
+    answer = client.ask(**request("alice", "too-much", 41))
+    assert answer.startswith("450 4.7.1 login alice: used 60 of 100 recipients per hour"), answer
+    assert send(client, "alice", "meanwhile", 40)
