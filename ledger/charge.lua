@@ -546,10 +546,16 @@ function verbs.lift(id, lifting, audit)
   return text
 end
 
+-- Lifted, or ended, for longer than tombstones are kept; the seventh value of a body is its end.
+local function is_over(lifted, body)
+  local gone = tonumber(lifted) or cjson.decode(body)[7]
+  return type(gone) == "number" and gone < now - TOMBSTONE_KEPT
+end
+
 -- A node's copy joins what is here: the highest version wins, a tombstone wins over its block.
 function verbs.merge(id, text)
-  local version, lifted = head(text)
-  if lifted ~= "-" and tonumber(lifted) < now - TOMBSTONE_KEPT then return "0" end
+  local version, lifted, body = head(text)
+  if is_over(lifted, body) then return "0" end
   local known = call("HGET", P .. "blocks", id)
   if known then
     local before, gone = head(known)
@@ -559,12 +565,12 @@ function verbs.merge(id, text)
   return "1"
 end
 
--- Tombstones are kept for 30 days.
+-- Tombstones, and blocks that have ended, are kept for 30 days.
 function verbs.bury()
   local all = call("HGETALL", P .. "blocks")
   for i = 1, #all, 2 do
-    local _, lifted = head(all[i + 1])
-    if lifted ~= "-" and tonumber(lifted) < now - TOMBSTONE_KEPT then call("HDEL", P .. "blocks", all[i]) end
+    local _, lifted, body = head(all[i + 1])
+    if is_over(lifted, body) then call("HDEL", P .. "blocks", all[i]) end
   end
   return "1"
 end

@@ -15,7 +15,7 @@ from dataclasses import replace
 from secrets import token_hex
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from twisted.python.failure import Failure
 
 from ledger import script
@@ -25,6 +25,8 @@ from ledger.charges import Unavailable
 from ledger.script import Clock, Verb
 from ledger.sqlite import SqliteLedger
 from ledger.tombstones import Tombstone
+
+SHARED = 512  # verbs that are handed in together
 
 Changed = Callable[[int, tuple[Block, ...]], None]
 Hand = Callable[[Verb, Callable[[Any, Clock], Any]], Deferred[Any]]
@@ -43,6 +45,8 @@ class Copies:
         self._base = 0  # generations of epochs that are gone
         self._known: tuple[Block, ...] | None = None
         self._watchers: list[Changed] = []
+        self._ahead: dict[str, Tombstone] = {}  # what Redis has and the file could not take
+        self._said = ""
         self._busy = self._again = self._publish = False
         local.watch(self._local_news)
 
@@ -58,7 +62,7 @@ class Copies:
         """See `charges.Ledger.watch`."""
         self._watchers.append(changed)
         if self._known is not None:
-            changed(self._total(self._local_generation), self._known)
+            changed(self._total(self._local_generation), self._with_ahead(self._known))
 
     def away(self) -> None:
         """Redis is away: what it knew is to be compared anew."""
@@ -139,10 +143,20 @@ class Copies:
         return await self.local.lift(block_id, author, reason)
 
     async def _fetch(self) -> None:
-        """Merge what Redis has into the copy."""
+        """Merge what Redis has into the copy. A file that cannot take it keeps no block from holding here."""
         generation, flat = await self._hand((b"blocks",), _as_it_is)
         self._generation = max(self._generation, int(generation))
-        await self.local.merge(script.read_blocks(flat))
+        found = script.read_blocks(flat)
+        strange = "some blocks cannot be read: does another host run a newer version?"
+        try:
+            await self.local.merge(found)
+            self._ahead = {}
+            self._say(strange if len(found) < len(flat) // 2 else "")
+        except Unavailable:
+            self._ahead = {one.block.id: one for one in found}
+            self._base += 1
+            self._tell()
+            raise
 
     def _compare(self, publish: bool) -> None:
         """Have both the same, beginning now or when the last comparison has ended."""
@@ -157,15 +171,27 @@ class Copies:
         publish, self._publish = self._publish, False
         try:
             if publish:
-                history = await self.local.history()
-                for one in history:
-                    await self._hand(script.merge(one), _as_it_is)
-                await self._hand((b"bury",), _as_it_is)
+                await self._give(await self.local.history())
             await self._fetch()
         except (Unavailable, CancelledError, ValueError) as trouble:
             self._publish = self._publish or publish
             self._seen = (b"", b"")  # the next look tries again
-            self._log.warning("ledger", store="redis", reason=f"blocks not compared: {trouble}")
+            self._say(f"blocks not compared: {trouble}")
+
+    async def _give(self, history: tuple[Tombstone, ...]) -> None:
+        """Publish the copy, which shares its calls, and have Redis bury what is over."""
+        verbs = [*map(script.merge, history), (b"bury",)]
+        for at in range(0, len(verbs), SHARED):
+            asked = [self._hand(verb, _as_it_is) for verb in verbs[at : at + SHARED]]
+            for _, answer in await DeferredList(asked, consumeErrors=True):
+                if isinstance(answer, Failure):
+                    answer.raiseException()
+
+    def _say(self, reason: str) -> None:
+        """Log it once, until there is something else to say."""
+        if reason and reason != self._said:
+            self._log.warning("ledger", store="redis", reason=reason)
+        self._said = reason
 
     def _compared(self, result: object) -> None:
         self._busy = False
@@ -179,9 +205,18 @@ class Copies:
         self._tell()
 
     def _tell(self) -> None:
+        """To everybody who watches, once this node's own copy has been read."""
         if self._known is not None:
+            blocks = self._with_ahead(self._known)
             for changed in self._watchers:
-                changed(self._total(self._local_generation), self._known)
+                changed(self._total(self._local_generation), blocks)
+
+    def _with_ahead(self, known: tuple[Block, ...]) -> tuple[Block, ...]:
+        if not self._ahead:
+            return known
+        held = {block.id: Tombstone(block, None, None, None) for block in known}
+        held |= {id: one for id, one in self._ahead.items() if id not in held or one.beats(held[id])}
+        return tuple(one.block for one in held.values() if one.lifted is None)
 
     def _total(self, local: int) -> int:
         """One number that moves when either generation moves."""

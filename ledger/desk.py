@@ -3,7 +3,8 @@
 Knows the same verbs as `ledger.book`, said to Redis, with this node's copy of the blocks beside it. Must not
 know the reactor, nor who asks.
 
-While Redis is away, blocks are kept and lifted in this node's copy; its sidecars publish them later.
+While Redis is away, blocks are kept and lifted in this node's copy; its sidecars publish them later. The
+file's lock is never held while Redis is waited for: the sidecars need it.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from secrets import token_bytes
-from typing import Any
+from typing import Any, NamedTuple
 
 from ledger import auth_script, script
 from ledger.app_passwords import AppPassword
@@ -29,38 +31,48 @@ from ledger.settings import LedgerSettings
 from ledger.tombstones import Tombstone
 
 PAGE = 1000  # subjects in one answer
+BATCH = 64  # verbs in one call
+
+
+class Copy(NamedTuple):
+    """This node's copy of the blocks as it was read last: those in force, and all with their tombstones."""
+
+    blocks: tuple[Block, ...]
+    tombstones: tuple[Tombstone, ...]
+
+    def current(self) -> tuple[Block, ...]:
+        """See `register.Register.current`."""
+        return self.blocks
+
+    def history(self) -> tuple[Tombstone, ...]:
+        """See `register.Register.history`."""
+        return self.tombstones
 
 
 @contextlib.contextmanager
 def open_desk(settings: LedgerSettings) -> Iterator[Desk]:
-    """The desk, with this node's book open within one transaction. Raises Unavailable."""
-    with asyncio.Runner() as runner, open_book(settings.sqlite.path) as book:
+    """The desk, its copy brought up to date if Redis is there. Raises Unavailable."""
+    with asyncio.Runner() as runner:
         link = Link(settings.redis)
-        desk = Desk(link, book, runner)
         try:
-            yield desk
+            yield Desk(link, settings.sqlite.path, runner)
         finally:
             runner.run(_close(link))
 
 
 class Desk:
-    """Verbs of an operator. `register` is this node's copy of the blocks, brought up to date if possible."""
+    """Verbs of an operator, with this node's file at `path`. `away` says why Redis does not answer."""
 
-    def __init__(self, link: Link, book: Book, runner: asyncio.Runner) -> None:
+    def __init__(self, link: Link, path: Path, runner: asyncio.Runner) -> None:
         self._link = link
-        self._book = book
+        self._path = path
         self._runner = runner
+        self.register = self._see(lambda book: None)
+        self.away = ""
         try:
             self._connect()
         except Unavailable as away:
             self.away = str(away)
-        else:
-            self.away = ""
-
-    @property
-    def register(self) -> Any:
-        """Blocks: `current()` and `history()`."""
-        return self._book.register
 
     def standing(self, pairs: tuple[tuple[str, Limit], ...]) -> tuple[Standing, ...]:
         """See `charges.Ledger.standing`, as for all verbs below."""
@@ -82,19 +94,23 @@ class Desk:
 
     def block(self, block: Block) -> Block:
         if self.away:
-            return self._book.block(block)
+            with open_book(self._path) as book:
+                return book.block(block)
         name, version = self._ask(script.keep(block, tuple(short_id() for _ in range(8))))
         kept = replace(block, id=script.read(name), version=int(version))
-        self._book.merge((Tombstone(kept, None, None, None),))
+        self._take(Tombstone(kept, None, None, None))
         return kept
 
     def lift(self, block_id: str, author: str, reason: str) -> bool:
         known = next((block for block in self.register.current() if block.id == block_id), None)
-        if self.away or known is None:
-            return known is not None and self._book.lift(block_id, author, reason)
+        if known is None:
+            return False
+        if self.away:
+            with open_book(self._path) as book:
+                return book.lift(block_id, author, reason)
         text = self._ask(script.lift(known, author, reason))
         if text:
-            self._book.merge((script.read_block(script.write(block_id), text),))
+            self._take(script.read_block(script.write(block_id), text))
         return bool(text)
 
     def secret(self, name: str) -> bytes:
@@ -120,18 +136,35 @@ class Desk:
 
     def _connect(self) -> None:
         self._wait(self._link.open)
-        for one in self.register.history():
-            self._ask(script.merge(one))
+        self._ask_all([script.merge(one) for one in self.register.tombstones])
         _, flat = self._ask((b"blocks",))
-        self._book.merge(script.read_blocks(flat))
+        self._take(*script.read_blocks(flat))
+
+    def _take(self, *copies: Tombstone) -> None:
+        self.register = self._see(lambda book: book.merge(copies))
+
+    def _see(self, change: Callable[[Book], object]) -> Copy:
+        with open_book(self._path) as book:
+            change(book)
+            return Copy(book.register.current(), book.history())
 
     def _ask(self, verb: Verb) -> Any:
-        answers = self._wait(
-            lambda: self._link.run([b"", b"16", *(word for word in verb if isinstance(word, bytes))])
-        )
-        if isinstance(answers[1], bytes) and answers[1].startswith(b"!"):
-            raise Unavailable(answers[1][1:].decode("utf-8", "replace"))
-        return answers[1]
+        (answer,) = self._ask_all([verb])
+        return answer
+
+    def _ask_all(self, verbs: list[Verb]) -> list[Any]:
+        answers = []
+        for at in range(0, len(verbs), BATCH):
+            answers += self._call(verbs[at : at + BATCH])
+        for answer in answers:
+            if isinstance(answer, bytes) and answer.startswith(b"!"):
+                raise Unavailable(answer[1:].decode("utf-8", "replace"))
+        return answers
+
+    def _call(self, verbs: list[Verb]) -> list[Any]:
+        words = [word for verb in verbs for word in verb if isinstance(word, bytes)]
+        answers: list[Any] = self._wait(lambda: self._link.run([b"", b"16", *words]))
+        return answers[1:]
 
     def _wait(self, call: Callable[[], Any]) -> Any:
         async def run() -> Any:

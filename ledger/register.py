@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from ledger.blocks import Block, actions_of
 from ledger.charges import ENDED_BLOCK_KEPT
@@ -14,6 +15,7 @@ from ledger.schema import Connection
 from ledger.tombstones import Tombstone
 
 _COLUMNS = "id, subject, extent, author, reason, contact, start, until, version, terms"
+_TOMBSTONES = f"SELECT {_COLUMNS}, lifted, lifted_by, lifted_why FROM blocks"  # noqa: S608
 _KEEP = """INSERT INTO blocks (id, subject, extent, author, reason, contact, start, until, version, terms)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET subject = excluded.subject,
     extent = excluded.extent, author = excluded.author, reason = excluded.reason,
@@ -41,10 +43,7 @@ class Register:
 
     def history(self) -> tuple[Tombstone, ...]:
         """Every block there ever was, ended and lifted ones too, oldest first."""
-        rows = self._execute(
-            f"SELECT {_COLUMNS}, lifted, lifted_by, lifted_why FROM blocks ORDER BY start, id"  # noqa: S608
-        )
-        return tuple(Tombstone(Block(*row[:10]), *row[10:]) for row in rows)
+        return tuple(map(_tombstone, self._execute(f"{_TOMBSTONES} ORDER BY start, id")))
 
     def keep(self, block: Block) -> Block:
         """Keep a block: a known id is changed, and its version grows; else it is a new one."""
@@ -89,8 +88,8 @@ class Register:
 
     def merge(self, one: Tombstone) -> bool:
         """Take over another node's copy of a block. False when ours is as good or better."""
-        known = next((mine for mine in self.history() if mine.block.id == one.block.id), None)
-        if one.is_over(self.now) or (known is not None and not one.beats(known)):
+        row = self._execute(f"{_TOMBSTONES} WHERE id = ?", (one.block.id,)).fetchone()
+        if one.is_over(self.now) or (row is not None and not one.beats(_tombstone(row))):
             return False
         self._write(one.block)
         self._execute(
@@ -112,3 +111,7 @@ class Register:
             "INSERT INTO audit (at, author, action, subject, block, reason) VALUES (?, ?, ?, ?, ?, ?)",
             (self.now, author, action, subject, block, reason),
         )
+
+
+def _tombstone(row: tuple[Any, ...]) -> Tombstone:
+    return Tombstone(Block(*row[:10]), *row[10:])

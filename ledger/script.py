@@ -6,6 +6,7 @@ or what time it is.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -185,8 +186,13 @@ def read_block(block_id: bytes, text: bytes) -> Tombstone:
 
 
 def read_blocks(flat: list[bytes]) -> tuple[Tombstone, ...]:
-    """The blocks in id, text, id, text …"""
-    return tuple(read_block(*pair) for pair in zip(flat[::2], flat[1::2], strict=True))
+    """The blocks in id, text, id, text … without those that cannot be read: a newer host may write more, and
+    must not keep all others from us."""
+    found = []
+    for block_id, text in zip(flat[::2], flat[1::2], strict=True):
+        with contextlib.suppress(ValueError, LookupError, TypeError):
+            found.append(read_block(block_id, text))
+    return tuple(found)
 
 
 @dataclass(frozen=True, slots=True)

@@ -204,9 +204,10 @@ class SharedLedger(SharedAuth, SharedEvents):
         return Deferred.fromCoroutine(stop())
 
     def state(self) -> Literal["ok", "degraded", "unavailable"]:
+        local = self.copies.local.state() == "ok"
         if self.runner.reached:
-            return "ok"
-        return "degraded" if self._fallback and self.copies.local.state() == "ok" else "unavailable"
+            return "ok" if local else "degraded"
+        return "degraded" if self._fallback and local else "unavailable"
 
     def _away(self) -> None:
         self.copies.away()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from ledger.blocks import Block
 
-KEPT = 30 * 86400.0  # seconds for which a tombstone keeps the block from coming back
+KEPT = 30 * 86400.0  # seconds for which a tombstone keeps the block from coming back, and ended ones are told
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,5 +29,6 @@ class Tombstone:
         return self.lifted is not None and other.lifted is None
 
     def is_over(self, now: float) -> bool:
-        """Whether at `now` nobody needs this tombstone any more."""
-        return self.lifted is not None and self.lifted < now - KEPT
+        """Whether at `now` no other node needs this any more: lifted, or ended, long ago."""
+        gone = self.block.end if self.lifted is None else self.lifted
+        return gone is not None and gone < now - KEPT

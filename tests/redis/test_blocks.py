@@ -126,6 +126,76 @@ def test_what_was_lifted_stays_lifted_when_the_host_that_was_down_is_first_to_pu
     stays(first.client(), False)
 
 
+def keep(server: Server, days: float, *names: str, more: tuple[object, ...] = ()) -> None:
+    """Have Redis hold blocks of an hour that ended `days` ago."""
+    now = time.time() - 86400 * days
+    for name in names:
+        body = json.dumps([f"login:{name}", "sending", "itself", "", "", now - 3600, now, *more])
+        server.ask("HSET", "t:blocks", name, f"1 - {len(body)} {body}")
+    server.ask("HINCRBY", "t:meta", "blocks", "1")
+
+
+def test_thousands_of_blocks_that_have_ended_keep_no_other_waiting(place) -> None:
+    server, first, second = place
+    keep(server, 3, *(f"u{number}" for number in range(2000)))
+    clients = first.client(), second.client()
+    command(first, "block", "alice")
+    for client in clients:
+        assert wait(client, True) < 2
+    command(second, "unblock", "alice")
+    for client in clients:
+        assert wait(client, False) < 2
+    assert len(command(first, "blocks", "--all")) == 2001
+    assert "locked" not in first.log + second.log
+
+
+def test_a_block_that_ended_a_month_ago_is_handed_on_no_more() -> None:
+    server = Server().start()
+    keep(server, 31, "old")
+    keep(server, 29, "new")
+    host = Host(server, "t:", "mx1.example.org").start()
+    try:
+        until = time.monotonic() + PATIENCE
+        while server.ask("HKEYS", "t:blocks") != "*1\r\n$3\r\nnew":
+            assert time.monotonic() < until, server.ask("HKEYS", "t:blocks")
+            time.sleep(0.05)
+        assert [one["id"] for one in command(host, "blocks", "--all")] == ["new"]
+    finally:
+        host.remove()
+        server.remove()
+
+
+def test_a_block_that_a_newer_version_wrote_keeps_no_other_from_holding(place) -> None:
+    server, first, second = place
+    keep(server, -1, "strange", more=("", "what is this"))
+    command(first, "block", "alice")
+    for client in (first.client(), second.client()):
+        assert wait(client, True) < 2
+    assert second.log.count("does another host run a newer version?") == 1
+
+
+def test_a_host_whose_file_is_away_holds_new_blocks_all_the_same_and_says_degraded(place) -> None:
+    _, first, second = place
+    client, file = second.client(), second.home / "ledger.sqlite"
+    assert not is_blocked(client)
+    files = [path for path in second.home.glob("ledger.sqlite*") if path.is_file()]
+    for path in files:
+        path.rename(path.with_name(f"away-{path.name}"))
+    file.mkdir()
+    second.policyd.wait_for('state="degraded ledger=degraded"')
+    command(first, "block", "alice")
+    assert wait(client, True) < 2
+    stays(client, True)
+    assert second.log.count("blocks not compared") == 1
+    file.rmdir()
+    for path in files:
+        path.with_name(f"away-{path.name}").rename(path)
+    second.policyd.wait_for("event=state state=ok")
+    stays(client, True)
+    command(first, "unblock", "alice")
+    assert wait(client, False) < 2
+
+
 def test_while_redis_is_away_a_host_blocks_and_lifts_alone_and_the_others_learn_of_it(place) -> None:
     server, first, second = place
     server.stop()
