@@ -16,7 +16,7 @@ _WANTED = {
     "RestrictRealtime": "yes", "RestrictSUIDSGID": "yes", "LockPersonality": "yes",
     "RestrictNamespaces": "yes", "CapabilityBoundingSet": "",
     "AmbientCapabilities": "", "SystemCallArchitectures": "native", "Type": "notify",
-    "WatchdogUSec": "30s", "NRestarts": "0",
+    "WatchdogUSec": "30s",
 }  # fmt: skip
 
 _OTHERS = ("User", "MainPID", "MemoryDenyWriteExecute", "RestrictAddressFamilies", "SystemCallFilter")
