@@ -11,6 +11,7 @@ import contextlib
 import grp
 import os
 import pwd
+import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey, generate
 BITS = 2048  # what everybody verifies (RFC 8301, 3.2), and fits in one DNS answer over UDP
 EXPONENT = 65537
 PEM_MAX = 64 << 10  # octets
+_UNDONE = ".new"  # how the name of a file ends until it is complete
 
 
 class KeyTrouble(ValueError):
@@ -40,15 +42,17 @@ def make_key(path: Path, owner: str = "") -> PublicHalf:
     """A new RSA key at `path`, mode 0600, complete on disk before it has that name; returns its public half.
 
     `owner` is the user who signs; without root it stays with whoever asks. Raises FileExistsError rather than
-    replace a key, and OSError.
+    replace a key, and OSError. What a run that was killed has left of a key goes.
     """
+    for stray in path.parent.glob(f".*{path.suffix}.*{_UNDONE}"):
+        stray.unlink(missing_ok=True)
     private = generate_private_key(EXPONENT, BITS)
     pem = private.private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.TraditionalOpenSSL,
         serialization.NoEncryption(),
     )
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".new", dir=path.parent)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=_UNDONE, dir=path.parent)
     try:
         with open(handle, "wb") as file:
             file.write(pem)
@@ -63,6 +67,28 @@ def make_key(path: Path, owner: str = "") -> PublicHalf:
         os.unlink(name)
     _sync(path.parent)
     return _public(private.public_key())
+
+
+def make_directory(path: Path, user: str) -> None:
+    """A directory for the keys of `user`, his from the moment it has its name; one that is there stays.
+
+    Without root it belongs to whoever asks. Raises LookupError when there is no such user, and OSError.
+    """
+    if path.is_dir():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    made = Path(tempfile.mkdtemp(prefix=f".{path.name[:100]}.", dir=path.parent))
+    try:
+        made.chmod(0o750)
+        if os.geteuid() == 0:
+            shutil.chown(made, user)
+        made.rename(path)
+    except OSError:
+        if not path.is_dir():  # else another run was faster
+            raise
+    finally:
+        with contextlib.suppress(OSError):
+            made.rmdir()
 
 
 def read_public(path: Path) -> PublicHalf:

@@ -6,8 +6,6 @@ know when a step is due, nor how anything is told.
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -20,8 +18,9 @@ from milter.tables import TableError, parse_tables
 from submitward.bookkeeping import NO, UNAVAILABLE, USAGE, Refused
 from submitward.dkim import rotation, state
 from submitward.dkim.edits import Lines, Texts, lead
-from submitward.dkim.keyfile import KeyTrouble, danger, make_key, read_public, remove_key
+from submitward.dkim.keyfile import KeyTrouble, danger, make_directory, make_key, read_public, remove_key
 from submitward.dkim.probe import NoAnswer, selector_of
+from submitward.dkim.record import NAME_MAX, owner_name
 from submitward.dkim.rotation import KeyState, Step
 from submitward.dkim.signer import ANYBODY, unicode_form
 from submitward.dns.ask import Ask
@@ -45,9 +44,7 @@ class Made:
 def opened(sign: SignSettings) -> Iterator[Keyring]:
     """The keyring, for one process at a time. Raises Refused."""
     try:
-        if not sign.keys.is_dir():
-            sign.keys.mkdir(0o750, parents=True)
-            _give(sign.keys, sign.user)
+        _make_directory(sign.keys, sign.user)
         with state.locked(sign.keys):
             yield Keyring(sign, state.read(sign.keys))
     except state.Busy as busy:
@@ -82,6 +79,7 @@ class Keyring:
             path = self.sign.keys / domain / f"{selector}.private"
             if selector in self._taken(texts):
                 raise Refused(f"the selector {selector} was used before, and none is used twice", NO)
+            _check_name(owner_name(selector, domain))
             key = KeyState(selector, str(path), "published", now)
         public = self._made(Path(key.path)) if is_new else self.public_of(Path(key.path))
         _, lines = self._lead(texts, domain, key)
@@ -92,9 +90,7 @@ class Keyring:
 
     def _made(self, path: Path) -> str:
         """The public half of the key at `path`, which is made unless a run that was cut short has done so."""
-        if not path.parent.is_dir():
-            path.parent.mkdir(0o750)
-            _give(path.parent, self.sign.user)
+        _make_directory(path.parent, self.sign.user)
         try:
             return make_key(path, self.sign.user).text
         except FileExistsError:
@@ -232,12 +228,17 @@ class Keyring:
         return new, lines
 
 
-def _give(path: Path, user: str) -> None:
-    if os.geteuid() == 0:
-        try:
-            shutil.chown(path, user)
-        except LookupError:
-            raise Refused(_no_user(user), USAGE) from None
+def _make_directory(path: Path, user: str) -> None:
+    try:
+        make_directory(path, user)
+    except LookupError:
+        raise Refused(_no_user(user), USAGE) from None
+
+
+def _check_name(name: str) -> None:
+    if len(name) > NAME_MAX:
+        text = f"the key's record would stand at {name}: {len(name)} characters, and the DNS has {NAME_MAX}"
+        raise Refused(f"{text}. Choose a shorter --selector, or send From a shorter domain", NO)
 
 
 def _no_user(user: str) -> str:

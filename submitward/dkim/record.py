@@ -12,6 +12,7 @@ import re
 from dataclasses import dataclass, field
 
 STRING_MAX = 255  # octets of one string of a TXT record
+NAME_MAX = 253  # characters of a name in the DNS (RFC 1035, 2.3.4, without the last dot)
 TTL = 3600  # seconds; what we suggest
 
 

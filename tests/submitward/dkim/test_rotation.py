@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
+import signal
 import stat
+import sys
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from pwd import getpwnam
 from typing import Any
 
 import dkim
 import pytest
 
 from milter.tables import parse_tables
+from submitward.__main__ import main
 from submitward.dkim import command, keyring, state
 from submitward.dkim.keyfile import make_key
 from submitward.dkim.record import format_record
 from submitward.dkim.rotation import KeyState, new_selector, take_step
 from submitward.dns.ask import Answer, CannotKnow, Resolver
 from tests.milter.test_opendkim import CONF, Filter, started
+from tests.submitward.command import submitward
 from tests.submitward.dns.nsd import Nsd, name_server
 from tests.submitward.dns.site import Site, key_record
 
@@ -300,6 +308,102 @@ def test_a_key_that_a_run_has_made_before_it_was_cut_short_is_taken_up(
     kept = file.read_bytes()
     made = world.run("new", "example.org")[1]
     assert (made["path"], file.read_bytes()) == (str(file), kept)
+
+
+def killed_at(number: int, home: Path, *arguments: str) -> bool:
+    """Run a command in a process of its own, which SIGKILL ends before its change of files with this number
+    below `home`; whether it came to that."""
+    pid = os.fork()
+    if pid == 0:  # pragma: no cover
+        changes = {"os.link", "os.rename", "os.remove", "os.chmod", "os.chown", "os.mkdir", "os.rmdir"}
+        left = [number]
+
+        def count(event: str, args: tuple[Any, ...]) -> None:
+            writes = event == "open" and isinstance(args[2], int) and args[2] & (os.O_WRONLY | os.O_RDWR)
+            if not (writes or event in changes or event == "subprocess.Popen"):
+                return
+            if isinstance(args[0], str | Path) and not str(args[0]).startswith(str(home)) and not writes:
+                return
+            left[0] -= 1
+            if left[0] == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        sys.addaudithook(count)
+        try:
+            main(["--settings", str(home / "config.yaml"), "dkim", *arguments])
+        finally:
+            os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+
+
+def test_a_new_key_that_is_killed_at_any_moment_is_made_by_the_next_run_and_leaves_no_other(
+    world: World,
+) -> None:
+    moments = 0
+    world.site.write(world.home, world.server.server, user="daemon")
+    while killed_at(moments + 1, world.home, "new", "killed.example"):
+        moments += 1
+        status, made = world.run("new", "killed.example")
+        assert status == 0, made
+        folder = world.site.keys / "killed.example"
+        assert [str(file) for file in folder.iterdir()] == [made["path"]], f"at change {moments}"
+        assert (folder.stat().st_uid, folder.stat().st_mode & 0o777) == (getpwnam("daemon").pw_uid, 0o750)
+        shutil.rmtree(folder)
+        (world.site.keys / state.NAME).unlink()
+    assert moments >= 10
+
+
+def test_a_switch_that_is_killed_at_any_moment_still_signs_and_is_done_by_the_next_run(world: World) -> None:
+    made = world.run("new", "example.org")[1]
+    world.publish(key_record(world.site.public), made["zone"])
+    assert world.run("rotate")[0] == 0
+    world.shift, moments = 4000, 0
+    files = (world.site.key_table, world.site.signing_table, world.site.keys / state.NAME)
+    before = [file.read_bytes() for file in files]
+    while killed_at(moments + 1, world.home, "rotate"):
+        moments += 1
+        texts = world.site.key_table.read_text(), world.site.signing_table.read_text()
+        assert parse_tables(*texts).signing_domain(AUTHOR) == "example.org"
+        assert world.verifies(world.sign()[1])
+        has_moved = world.stages()["s1"] == "retiring"
+        assert world.run("rotate")[0] == int(has_moved)  # 1: s1 waits for its end
+        assert world.sign()[0] == made["selector"]
+        assert world.stages() == {"s1": "retiring", made["selector"]: "signing"}
+        for file, content in zip(files, before, strict=True):
+            file.write_bytes(content)
+    assert moments >= 5
+
+
+def test_two_runs_at_once_make_one_key(world: World) -> None:
+    with ThreadPoolExecutor(3) as side_by_side:
+        runs = [
+            side_by_side.submit(submitward, world.site.settings, "dkim", "new", "two.example")
+            for _ in range(3)
+        ]
+    statuses = {run.result().returncode for run in runs}
+    assert 0 in statuses <= {0, 75}, [run.result().stderr for run in runs]
+    assert len(list((world.site.keys / "two.example").iterdir())) == 1
+
+
+def test_a_domain_too_long_for_the_record_of_its_key_gets_none(world: World) -> None:
+    domain = ".".join(["a" * 60] * 4)
+    status, said = world.run("new", domain, "--selector", "long")
+    assert status == 1
+    assert "259 characters, and the DNS has 253" in said
+    assert not (world.site.keys / domain).exists()
+    assert world.run("new", domain)[0] == 1
+    assert world.run("new", domain[3:], "--selector", "a")[0] == 0
+
+
+def test_a_directory_that_cannot_be_written_is_said_and_nothing_is_half_done(world: World) -> None:
+    world.site.keys.rename(world.home / "aside")
+    world.site.keys.write_text("no directory")
+    before = world.site.key_table.read_text(), world.site.signing_table.read_text()
+    status, said = world.run("new", "example.org")
+    assert status == 75
+    assert str(world.site.keys) in said
+    assert (world.site.key_table.read_text(), world.site.signing_table.read_text()) == before
+    assert sorted(file.name for file in world.home.iterdir() if file.name.startswith(".")) == []
 
 
 @pytest.mark.parametrize(
