@@ -20,6 +20,7 @@ Stage = Literal["published", "waiting", "signing", "retiring", "retired"]
 Effect = Literal["", "sign", "remove"]
 DAY = 86400.0
 TTL_UNKNOWN = 86400  # seconds, for a record whose TTL nobody has seen
+TTL_MAX = 7 * 86400  # seconds: no cache is to keep anything for longer (RFC 8767, 4), whatever a record says
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,7 @@ class Step:
 def take_step(key: KeyState, domain: str, public: str, keep: float, ask: Ask, now: float) -> Step:
     """The next step of `key`, or why it has to wait. `public` is its public half (base64), ``""`` where that
     is no longer needed; `keep` seconds: how long mail that it signed may be on its way."""
+    key = replace(key, ttl=_kept(key.ttl))
     if now < key.since:  # the clock went back: what was waited for so far is not known
         key = replace(key, since=now)
     try:
@@ -64,15 +66,20 @@ def take_step(key: KeyState, domain: str, public: str, keep: float, ask: Ask, no
     return Step(key, "signs" if key.stage == "signing" else "is retired")
 
 
+def _kept(*seconds: int) -> int:
+    """How long a cache may keep what was seen with these TTLs."""
+    return min(max(seconds), TTL_MAX)
+
+
 def _published(key: KeyState, domain: str, public: str, ask: Ask, now: float) -> Step:
     name = owner_name(key.selector, domain)
     answer = ask(name, "TXT")
-    key = replace(key, ttl=max(key.ttl, answer.ttl, answer.negative))
+    key = replace(key, ttl=_kept(key.ttl, answer.ttl, answer.negative))
     fault = fault_of(answer, public)
     if fault is not None:
         lines = zone_lines(name, format_record(public))
         return Step(key, f"the DNS does not show it yet: {fault.text}. Publish:\n{lines}", 1)
-    ttl = max(key.ttl, ask(name, "SOA").negative)
+    ttl = _kept(key.ttl, ask(name, "SOA").negative)
     text = f"the DNS shows it; caches may know of it {moment(now + ttl)} at the latest"
     return Step(replace(key, stage="waiting", since=now, ttl=ttl), text)
 
@@ -82,10 +89,10 @@ def _waiting(key: KeyState, domain: str, public: str, ask: Ask, now: float) -> S
     answer = ask(name, "TXT")
     fault = fault_of(answer, public)
     if fault is not None:
-        back = replace(key, stage="published", since=now, ttl=max(key.ttl, answer.negative))
+        back = replace(key, stage="published", since=now, ttl=_kept(key.ttl, answer.negative))
         lines = zone_lines(name, format_record(public))
         return Step(back, f"the DNS shows it no more: {fault.text}. Publish:\n{lines}", 1)
-    key = replace(key, ttl=max(key.ttl, answer.ttl))
+    key = replace(key, ttl=_kept(key.ttl, answer.ttl))
     if now < key.since + key.ttl:
         return Step(key, f"caches may not know of it yet: wait until {moment(key.since + key.ttl)}", 1)
     return Step(replace(key, stage="signing", since=now), "signs from now on", effect="sign")
@@ -124,7 +131,7 @@ def give_way(key: KeyState, domain: str, ask: Ask, now: float) -> KeyState:
     except CannotKnow:
         ttl = TTL_UNKNOWN
     seen = key.ttl or TTL_UNKNOWN  # an answer out of a cache tells less than the whole
-    return replace(key, stage="retiring", since=now, ttl=max(seen, ttl))
+    return replace(key, stage="retiring", since=now, ttl=_kept(seen, ttl))
 
 
 def new_selector(now: float, taken: frozenset[str]) -> str:

@@ -132,7 +132,7 @@ def reverse_name(address: str) -> str:
 def _said(wrong: dns.exception.DNSException) -> str:
     """SERVFAIL and the like, in a few words."""
     errors = getattr(wrong, "kwargs", {}).get("errors") or []
-    words = {str(error[3]) for error in errors if len(error) > 3}
+    words = {str(error[3]) or type(error[3]).__name__ for error in errors if len(error) > 3}
     return ", ".join(sorted(words)) or " ".join(str(wrong).split())[:200]
 
 

@@ -454,6 +454,8 @@ WAITS = [
     ("waiting", 899, shows(RECORD), 1, "waiting"),
     ("waiting", 901, shows(RECORD), 0, "signing"),
     ("waiting", 901, shows(RECORD, 5000), 1, "waiting"),
+    ("waiting", 7 * DAY - 1, shows(RECORD, 2**31 - 1), 1, "waiting"),
+    ("waiting", 7 * DAY + 1, shows(RECORD, 2**31 - 1), 0, "signing"),
     ("waiting", 901, shows(""), 1, "published"),
     ("waiting", 901, silent, 75, "waiting"),
     ("waiting", -10_000, shows(RECORD), 1, "waiting"),
