@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from email.message import EmailMessage
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -233,6 +234,38 @@ def test_an_internationalized_message_is_signed(lab: Lab, bob: Session, verifier
     (mail,) = delivered(lab, word)
     assert check(mail, verifier) == ""
     assert gains(mail, verifier) == ""
+
+
+def test_a_message_in_chunks_is_signed_between_one_that_is_refused_and_one_that_is_reset(
+    lab: Lab, bob: Session, verifier: Verifier
+) -> None:
+    """BDAT (RFC 3030), cut inside a line end, on a connection that goes on."""
+
+    def begin(author: str, word: str, cuts: list[int]) -> list[tuple[int, bytes]]:
+        message = plain("Grüße\r\n".encode() * 9000, TEXT, author=author, subject=word.encode())
+        bob.command("MAIL", f"FROM:<{BOB}> BODY=8BITMIME")
+        bob.command("RCPT", f"TO:<{FRIEND}>")
+        replies = []
+        for start, end in pairwise([0, *cuts, len(message)]):
+            last = " LAST" if end == len(message) else ""
+            bob.smtp.send(f"BDAT {end - start}{last}\r\n".encode() + message[start:end])
+            replies.append(bob.smtp.getreply())
+        return replies
+
+    words = [token() for _ in range(3)]
+    assert begin(ALICE, words[0], [70])[-1][0] == 550
+    assert begin(BOB, words[1], [22, 60_000])[-1][0] == 250
+    bob.command("MAIL", f"FROM:<{BOB}>")
+    bob.command("RCPT", f"TO:<{FRIEND}>")
+    bob.smtp.send(b"BDAT 5\r\nFrom:")
+    assert bob.smtp.getreply()[0] == 250
+    assert bob.command("RSET").code == 250
+    assert begin(BOB, words[2], [25, 50_001])[-1][0] == 250
+    for word in words[1:]:
+        (mail,) = delivered(lab, word)
+        assert check(mail, verifier) == ""
+        assert gains(mail, verifier) == ""
+    assert lab.received(words[0]) == []
 
 
 def test_certificates_and_networks_are_signed_too(lab: Lab, cast: Cast, verifier: Verifier) -> None:
