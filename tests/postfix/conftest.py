@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from socket import AF_UNIX, socket
 from types import FrameType
 
 import pytest
@@ -15,11 +16,29 @@ from tests.lab.lab import PORTS
 from tests.lab.processes import is_free
 from tests.lab.story import reset
 
+#: The bases that this process holds, each by a name that goes with the process (unix(7), abstract).
+_HELD: dict[int, socket] = {}
+
 
 def free_port_base(start: int = 20000) -> int:
-    """A port base whose three ports are free now."""
-    bases = range(start, 60000, 1000)
+    """A port base whose three ports are free now, and which no other run gets while this one lasts.
+
+    Postfix listens with SO_REUSEPORT: two that came by the same base would share the clients.
+    """
+    bases = (base for base in range(start, 60000, 1000) if _is_ours(base))
     return next(base for base in bases if all(is_free("127.0.0.1", base + port) for port in PORTS.values()))
+
+
+def _is_ours(base: int) -> bool:
+    if base not in _HELD:
+        name = socket(AF_UNIX)
+        try:
+            name.bind(f"\0submitward-tests-{base}")
+        except OSError:
+            name.close()
+            return False
+        _HELD[base] = name
+    return True
 
 
 @pytest.fixture(scope="session")

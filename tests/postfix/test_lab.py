@@ -257,6 +257,20 @@ def test_a_port_in_use_is_said_before_anything_is_started(demo: Callable[..., De
     assert not (clone / ".lab").exists()
 
 
+def test_two_runs_of_the_tests_at_once_get_ports_of_their_own() -> None:
+    ask = (
+        "from tests.postfix.conftest import free_port_base; print(free_port_base(30000), flush=True); input()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", ask], cwd=CLONE, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdout is not None
+        theirs = int(other.stdout.readline())
+        mine = free_port_base(30000)
+        other.communicate(b"\n", timeout=60)
+    assert mine != theirs
+
+
 @pytest.mark.parametrize("base", ["0", "65000", "x"])
 def test_a_port_base_that_cannot_be_is_refused(demo: Callable[..., Demo], base: str) -> None:
     shown = demo("--port-base", base)
