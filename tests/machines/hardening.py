@@ -1,4 +1,4 @@
-"""What a running sidecar must be confined to, as the service manager and the kernel tell it.
+"""What must be seen of a running sidecar: its confinement, as told by service manager and kernel, and AUTH.
 
 Knows systemd.exec(5) and proc(5). Must not know what the sidecar does.
 """
@@ -40,5 +40,13 @@ def assert_hardened(machine: Machine, unit: str) -> None:
     assert "NoNewPrivs:\t1" in status
     assert "Seccomp:\t2" in status
     assert "CapEff:\t0000000000000000" in status
+    machine.run("systemd-analyze", "security", "--no-pager", "--threshold=20", service)  # tenths: 2.0
     users = machine.run("stat", "-c", "%U", f"/proc/{pid}").stdout
     assert users == f"submitward-{unit}\n"
+
+
+def assert_always_offered_auth(machine: Machine) -> None:
+    """No smtpd has ever found saslauthd's socket closed, over all boots; and they did log."""
+    journal = machine.journal()
+    assert "sasl_username=bob" in journal
+    assert "no SASL authentication mechanisms" not in journal

@@ -22,6 +22,8 @@ ENVIRONMENT = {
     "HOME": "/root",
 }
 BOOT = 180.0
+#: How systemd-nspawn with --keep-unit ends when its machine wants to boot again.
+AGAIN = 133
 
 
 class MachineError(RuntimeError):
@@ -50,6 +52,12 @@ class Machine:
         (self.tree / "etc/hosts").write_text("\n".join(hosts) + "\n")
         for file in (self.tree / "etc/apt").rglob("*.list"):
             file.unlink()
+        (self.tree / "var/log/journal").mkdir(
+            exist_ok=True
+        )  # a reboot is judged by what was logged before it
+        self._boot()
+
+    def _boot(self) -> None:
         # Not from a thread: what starts it is what its end is bound to.
         command = ["setpriv", "--pdeathsig", "TERM", "systemd-nspawn", "--quiet", "--boot"]
         command += ["-D", str(self.tree), f"--network-namespace-path={self.place.namespace}"]
@@ -101,13 +109,15 @@ class Machine:
 
     def reboot(self) -> None:
         """As `reboot` does it: all services end in order, and the machine comes back."""
-        before = self.leader
+        assert self._process is not None
         self.run("systemctl", "reboot", check=False)
-        deadline = time.monotonic() + BOOT
-        while Path(f"/proc/{before}").exists():
-            if time.monotonic() > deadline:
-                raise MachineError(f"{self.name} does not go down")
-            time.sleep(0.1)
+        try:
+            status = self._process.wait(BOOT)
+        except subprocess.TimeoutExpired:
+            raise MachineError(f"{self.name} does not go down") from None
+        if status != AGAIN:
+            raise MachineError(f"{self.name} does not want to boot again: systemd-nspawn exits {status}")
+        self._boot()
         self.wait_until_up()
 
     def enter(self, *namespaces: str) -> list[str]:
