@@ -43,7 +43,8 @@ class Run:
             if self._attempt(word, hooks):
                 return
             time.sleep(0.5)
-        self.wrong.append(f"not taken within {PATIENCE:g} s")
+        last = self.seen[-1] if self.seen else "nothing was said"
+        self.wrong.append(f"not taken within {PATIENCE:g} s: {last}")
 
     def _attempt(self, word: str, hooks: Mapping[str, Callable[[], object]]) -> bool:
         """One try; True when it is over, for good or ill."""
