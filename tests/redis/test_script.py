@@ -11,7 +11,11 @@ from ledger.charges import Submission
 from ledger.limits import parse_limit
 from ledger.redis import SCRIPT
 from tests.ledger.test_limits import done
-from tests.ledger.test_machine import SHORT, BookAgainstModel
+from tests.ledger.test_machine import (
+    SHORT,
+    BookAgainstModel,
+    go_where_one_has_left_its_window_and_the_next_has_not,
+)
 from tests.redis.server import running
 
 
@@ -102,6 +106,10 @@ TestWithShortWindows = WithShortWindows.TestCase
 for machine in (TestScriptAgainstModel, TestWithShortWindows):
     machine.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
 del machine
+
+
+def test_what_has_left_its_window_takes_nothing_else_along():
+    go_where_one_has_left_its_window_and_the_next_has_not(ScriptAgainstModel())
 
 
 def test_nothing_leaks_every_key_has_an_end_but_the_few_that_are_the_ledgers_own():
