@@ -14,13 +14,17 @@ from ledger.blocks import Block
 from ledger.charges import Ledger, Unavailable
 from ledger.marks import FLUSHES
 
+AGAIN = 1.0  # seconds until flushes that could not be read are read again
+
 
 class Flushes:
     """Carries each flush out once, by `forget(login)`."""
 
-    def __init__(self, forget: Callable[[str], None], log: Any) -> None:
+    def __init__(self, forget: Callable[[str], None], log: Any, reactor: Any) -> None:
         self._forget = forget
         self._log = log
+        self._reactor = reactor
+        self._again: Any = None
         self._ledger: Ledger | None = None
         self._done: frozenset[str] = frozenset()
 
@@ -29,17 +33,40 @@ class Flushes:
 
         def changed(generation: int, blocks: tuple[Block, ...]) -> None:
             if ledger is self._ledger:
-                looked = ensureDeferred(self._look(ledger))
-                looked.addErrback(lambda failure: self._log.error("flush", problem=failure.getErrorMessage()))
+                self._start(ledger)
 
+        self.stop()
         self._ledger = ledger
         ledger.watch(changed)
 
-    async def _look(self, ledger: Ledger) -> None:
+    def stop(self) -> None:
+        """Read them no more."""
+        self._ledger = None
+        self._still()
+
+    def _still(self) -> None:
+        if self._again is not None:
+            self._again.cancel()
+        self._again = None
+
+    def _start(self, ledger: Ledger, *, is_retry: bool = False) -> None:
+        self._still()
+        looked = ensureDeferred(self._look(ledger, is_retry))
+        looked.addErrback(lambda failure: self._log.error("flush", problem=failure.getErrorMessage()))
+
+    def _retry(self, ledger: Ledger) -> None:
+        self._again = None
+        self._start(ledger, is_retry=True)
+
+    async def _look(self, ledger: Ledger, is_retry: bool) -> None:
         try:
             marked = frozenset(await ledger.guard_names(FLUSHES))
         except Unavailable as away:
-            self._log.warning("flush", problem=str(away))
+            if not is_retry:
+                self._log.warning("flush", problem=str(away))
+            if ledger is self._ledger:
+                self._still()
+                self._again = self._reactor.callLater(AGAIN, self._retry, ledger)
             return
         for name in sorted(marked - self._done):
             login = name.rpartition(" ")[0]

@@ -68,7 +68,7 @@ class MilterService:
             "directory", settings.directory, directory, open=open_directory, take=self._take_directory
         )
         self._ledger = place("ledger", settings.ledger, ledger, open=open_ledger, take=self._take_ledger)
-        self._flushes = Flushes(self._forget, log)
+        self._flushes = Flushes(self._forget, log, reactor)
         self._flushes.follow(ledger)
         tell_state(metrics, lambda: self.judge.directory)
         metrics.gauge("milter_refunds_waiting", "Refunds that the ledger has not taken yet.", self._waiting)
@@ -160,6 +160,7 @@ class MilterService:
         """Let each connection end its message, then let go of the stores."""
         self._directory.stop()
         self._ledger.stop()
+        self._flushes.stop()
         done = gatherResults([factory.drain() for _, factory in self._factories])
         return done.addBoth(lambda _: Deferred.fromCoroutine(self._stop()))
 

@@ -70,7 +70,7 @@ class PolicyService:
             "directory", settings.directory, directory, open=open_directory, take=self._take_directory
         )
         self._ledger = place("ledger", settings.ledger, ledger, open=open_ledger, take=self._take_ledger)
-        self._flushes = Flushes(self._forget, log)
+        self._flushes = Flushes(self._forget, log, reactor)
         self._flushes.follow(ledger)
         tell_state(metrics, lambda: self._judge.directory)
         metrics.gauge(
@@ -152,6 +152,7 @@ class PolicyService:
         """Answer what is in flight, deliver what waits, let go of the stores."""
         self._directory.stop()
         self._ledger.stop()
+        self._flushes.stop()
         done = gatherResults([factory.drain() for _, factory in self._factories])
         return done.addBoth(lambda _: Deferred.fromCoroutine(self._stop()))
 

@@ -85,7 +85,7 @@ class AuthService:
             reactor=reactor,
             clock=clock,
         )
-        self._flushes = Flushes(self._forget, log)
+        self._flushes = Flushes(self._forget, log, reactor)
         tell_state(metrics, lambda: self._directory)
         self._apply(settings)
         metrics.gauge(
@@ -196,6 +196,7 @@ class AuthService:
         self._judge.wake()
         await DeferredList([connection.drain() for connection in self._connections()])
         self._directory.stop()
+        self._flushes.stop()
         self._sentry.returns.send()
         await self._ledger.stop()
 
