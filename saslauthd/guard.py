@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import ip_network
@@ -170,13 +170,14 @@ def binds(login: str) -> str:
     return f"binds {login}"
 
 
-def failure(traces: Iterable[Trace], rules: Rules) -> tuple[Mark, ...]:
-    """The marks of a credential that is wrong."""
+def failure(traces: Sequence[Trace], rules: Rules) -> tuple[Mark, ...]:
+    """The marks of a credential that is wrong; its network is blamed once, whatever the login was called."""
     marks = []
     for trace in traces:
         marks += [Mark(key, trace.fingerprint, rules.window) for key in (_pair(trace), _login(trace))]
-        if trace.network:
-            marks.append(Mark(_network_key(trace), f"{trace.fingerprint} {trace.login}", rules.window))
+    last = traces[-1]
+    if last.network:
+        marks.append(Mark(_network_key(last), f"{last.fingerprint} {last.login}", rules.window))
     return tuple(marks)
 
 

@@ -85,6 +85,15 @@ def test_failures_count_by_pair_by_network_and_by_login():
     assert seen_after(ALICE, *others, elsewhere, of=ALICE) == Sight(2, 3, 3, False, True)
 
 
+def test_a_login_that_is_typed_as_its_alias_counts_once_against_its_network():
+    marks = Marks()
+    marks.note(
+        guard.failure([ALICE._replace(login="alice@example.org", fingerprint="bbbb"), ALICE], RULES), 0.0
+    )
+    for trace in ALICE, ALICE._replace(login="alice@example.org", fingerprint="bbbb"):
+        assert guard.sight(marks.look(guard.questions(trace), 1.0)) == Sight(1, 1, 1, False, True)
+
+
 def test_a_success_counts_nothing_and_makes_the_network_known():
     assert seen_after(successes=[ALICE], of=ALICE) == Sight(0, 0, 0, True, False)
     assert not seen_after(successes=[ALICE], of=ALICE._replace(network="192.0.2.8/32")).known
