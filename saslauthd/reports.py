@@ -53,7 +53,7 @@ class Reports:
             self._write(request, result, reason, login, now, more)
         self._outcomes.count(
             result,
-            request.mechanism if request.mechanism in MECHANISMS else "other",
+            _shown(request.mechanism),
             "yes" if request.secured else "no",
         )
         if result != "ok":
@@ -70,7 +70,7 @@ class Reports:
             result=result,
             reason=reason,
             login=login,
-            mechanism=request.mechanism[:32],
+            mechanism=_shown(request.mechanism),
             secured="yes" if request.secured else "no",
             service=request.service[:64],
             rip=request.rip[:64],
@@ -84,6 +84,11 @@ class Reports:
         """A connection that we end because of what its peer does."""
         self._log.warning(event, why=why, connection=connection)
         self._dropped.count(event)
+
+
+def _shown(mechanism: str) -> str:
+    """The mechanism if it is one of ours: what else came in its place may be a response, with a password."""
+    return mechanism if mechanism in MECHANISMS else "other"
 
 
 def blame(failure: Failure) -> tuple[str, str]:

@@ -400,6 +400,7 @@ async def test_no_line_no_metric_and_no_form_of_an_object_holds_a_password(house
         client = await house.set_up.greeted()
         response = base64.b64encode(b"\0alice\0" + CANARY)
         for line in (
+            b"AUTH\t4\t" + response + b"\tservice=smtp\tsecured\n",
             b"AUTH\t1\tPLAIN\tservice=smtp\tsecured\tresp=" + response + b"\n",
             b"AUTH\t2\tLOGIN\tservice=smtp\tsecured\tresp=YWxpY2U=\n",
             b"CONT\t2\t" + base64.b64encode(CANARY) + b"\n",
@@ -418,8 +419,8 @@ async def test_no_line_no_metric_and_no_form_of_an_object_holds_a_password(house
         forms = "\n".join(repr(one) for one in ours)
         page = house.set_up.metrics.page().decode()
         for word in spelled:
-            assert word not in house.set_up.log
-            assert word not in page
+            assert word.lower() not in house.set_up.log.lower()
+            assert word.lower() not in page.lower()
             assert word not in forms
     finally:
         del PASSWORDS["carol"]
