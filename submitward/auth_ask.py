@@ -11,6 +11,7 @@ import base64
 import contextlib
 import json
 import os
+import re
 import socket
 import sys
 import time
@@ -19,6 +20,7 @@ from collections.abc import Iterator
 YES, NO, USAGE, UNAVAILABLE = 0, 1, 2, 75
 PATIENCE = 10.0  # seconds, as Postfix has it
 LINE_MAX = 16384
+_PORT = re.compile("[0-9]{1,5}")
 _UNSENDABLE = frozenset("\0\x01\t\r\n")
 
 
@@ -122,9 +124,12 @@ class _Talk:
 def _connected(place: str) -> Iterator[_Talk]:
     if place.startswith("inet:"):
         host, _, port = place.removeprefix("inet:").rpartition(":")
-        if not port.isdigit():
-            raise Trouble("write it as inet:host:port")
-        connection = socket.create_connection((host.strip("[]"), int(port)), PATIENCE)
+        if not _PORT.fullmatch(port) or not 0 < int(port) < 65536:
+            raise Trouble("write it as inet:host:port, the port from 1 to 65535")
+        try:
+            connection = socket.create_connection((host.strip("[]"), int(port)), PATIENCE)
+        except UnicodeError:
+            raise Trouble("this is no name of a host") from None
     else:
         connection = socket.socket(socket.AF_UNIX)
         connection.settimeout(PATIENCE)

@@ -220,6 +220,12 @@ def test_whatever_is_answered_is_told_and_only_ok_is_a_yes(said, status, words):
         (("--socket", "/nowhere/auth"), 75),
         (("--socket", "inet:localhost"), 75),
         (("--socket", "inet:127.0.0.1:1"), 75),
+        (("--socket", "inet:127.0.0.1:²"), 75),
+        (("--socket", "inet:127.0.0.1:0"), 75),
+        (("--socket", "inet:127.0.0.1:65537"), 75),
+        (("--socket", f"inet:127.0.0.1:{'9' * 5000}"), 75),
+        (("--socket", "inet:..:25"), 75),
+        (("--socket", f"inet:{'a' * 70}.example:25"), 75),
         (("--socket", "/nowhere/auth", "--rip", "a\tb"), 2),
     ],
 )
@@ -227,3 +233,4 @@ def test_where_there_is_no_socket_it_says_so(words, status):
     done = submitward("/nowhere", "auth", "ask", *words, "alice", stdin="pass\n")
     assert done.returncode == status
     assert done.stderr.startswith("submitward auth ask: ")
+    assert done.stderr.count("\n") == 1
