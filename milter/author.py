@@ -223,7 +223,7 @@ _AROUND = " \t\"'()<>[],;:"
 def _misleads(name: str, address: str) -> bool:
     try:
         shown = _ENCODED.sub(_decoded, name)
-    except (LookupError, UnicodeError, binascii.Error):
+    except (LookupError, ValueError):  # no such charset, no base64, no such text
         return True
     if "=?" in shown or any(unicodedata.category(letter) in _UNSEEN for letter in shown):
         return True

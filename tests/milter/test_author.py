@@ -2,6 +2,7 @@
 
 import re
 import time
+from contextlib import suppress
 from email.headerregistry import HeaderRegistry
 
 import pytest
@@ -65,13 +66,13 @@ def test_each_fault_that_can_be_found_has_words_for_the_sender() -> None:
 
 @pytest.mark.parametrize("row", [row for row in HOSTILE if len(row.value) > 9000], ids=lambda row: row.source)
 def test_a_huge_from_is_refused_at_once(row: Row) -> None:
-    began = time.perf_counter()
+    began = time.thread_time()  # of this thread alone, on however busy a machine
     assert judged(row.value) == "too_long"
-    assert time.perf_counter() - began < 0.05
+    assert time.thread_time() - began < 0.5
 
 
 @given(st.text(alphabet='<>()",;:@.\\ a=?\t[]', max_size=FIELD_MAX))
-@settings(max_examples=300, deadline=50)
+@settings(max_examples=300, deadline=5000)  # one that backtracks takes for ever
 def test_no_field_takes_long(text: str) -> None:
     judged(text.encode())
 
@@ -91,6 +92,10 @@ MISLEADING = [
     b"=?utf-8?b?4oCuYQ==?= <alice@example.org>",
     b"=?no-such-charset?q?a?= <alice@example.org>",
     b"=?utf-8?b?####?= <alice@example.org>",
+    "=?utf-8?b?\u00e9?= <alice@example.org>".encode(),
+    "=?utf-8?q?\u00e9?= <alice@example.org>".encode(),
+    "=?\u00e9?q?a?= <alice@example.org>".encode(),
+    b"=?hex?b?YQ==?= <alice@example.org>",
     b"=?utf-8?q?=FF?= <alice@example.org>",
     b"alice@example.org (=?utf-8?q?admin=40example=2Ecom?=)",
     b'"alice@example.org.evil.example" <alice@example.org>',
@@ -116,6 +121,14 @@ def test_a_misleading_name_passes_unless_names_are_strict(value: bytes) -> None:
     assert parse_mailbox(value).address == "alice@example.org"
     with pytest.raises(Unparsable, match="misleading_name"):
         parse_mailbox(value, strict=True)
+
+
+@given(st.text(max_size=12), st.sampled_from("bBqQ"), st.text(max_size=40))
+def test_any_encoded_name_misleads_or_does_not(charset: str, encoding: str, text: str) -> None:
+    for word in (f"=?{charset}?{encoding}?{text}?=", f"=?utf-8?{encoding}?{text}?="):
+        value = f"{word} <alice@example.org>".encode("utf-8", "surrogatepass")
+        with suppress(Unparsable):
+            assert parse_mailbox(value, strict=True).address == "alice@example.org"
 
 
 @pytest.mark.parametrize("value", OWN_NAMES)
