@@ -30,6 +30,7 @@ from directory.bindwire import (
     Response,
     encode_bind,
     encode_start_tls,
+    encode_who_am_i,
 )
 from directory.servers import Server
 from directory.troubles import Transport
@@ -70,6 +71,11 @@ class BindConnection(Protocol):
         """The server's answer; fails with Transport. Cancelling it ends the connection."""
         self._id = self._id % 0x7FFFFFFF + 1
         return self._ask(BIND_RESPONSE, encode_bind(self._id, dn, password))
+
+    def probe(self) -> Deferred[BindResult]:
+        """Any answer of a server that is asked for nothing; as `bind` else."""
+        self._id = self._id % 0x7FFFFFFF + 1
+        return self._ask(EXTENDED_RESPONSE, encode_who_am_i(self._id))
 
     def _ask(self, kind: int, message: bytes) -> Deferred[BindResult]:
         assert self._waiting is None

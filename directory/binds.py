@@ -1,7 +1,8 @@
 """Simple binds on kept Twisted connections, secured before anything is sent, with deadlines that end them.
 
 Knows connections, TLS verified by service-identity, and which server is next. A bind is sent once: what may
-have been processed is never sent again. Must not know logins, nor what a result code means.
+have been processed is never sent again. A server that did not answer has to answer a question that counts for
+nobody before it gets another password. Must not know logins, nor what a result code means.
 """
 
 from __future__ import annotations
@@ -39,18 +40,20 @@ from sidecar.deadlines import Deadlines
 WAITING_MAX = 512  # binds that wait for a connection; over it the answer is Unavailable at once
 IDLE_MAX = 60.0  # seconds; below what servers and firewalls allow
 PATIENCE = 3.5  # seconds for the answer to a bind: hashes cost time
+PROBE = 1.5  # seconds for an answer of a server that did not answer before
 
 
 _NO_CONNECTION = (ConnectError, ConnectingCancelledError, OSError, SSL.Error, ValueError)
 
 
 class _Asker:
-    """Who waits for a bind. Once it has left, what goes wrong says nothing about the server."""
+    """Who waits for a bind. Once it has left, what goes wrong says nothing about the server; before its
+    password `was_sent` nothing can have been counted."""
 
-    __slots__ = ("has_left",)
+    __slots__ = ("has_left", "was_sent")
 
     def __init__(self) -> None:
-        self.has_left = False
+        self.has_left = self.was_sent = False
 
 
 class Binds:
@@ -67,6 +70,7 @@ class Binds:
         self._idle: list[list[BindConnection]] = [[] for _ in self._servers]
         self._all: set[BindConnection] = set()
         self._patience = Deadlines(reactor, PATIENCE)
+        self._probing = Deadlines(reactor, PROBE)
         self._is_stopped = False
         self._options: dict[int, Any] = {}
         self._is_counted = 0
@@ -99,13 +103,14 @@ class Binds:
         checked: Deferred[BindResult] = Deferred(leave)
         asked.addBoth(checked.callback)  # a Failure becomes an errback
         checked.addTimeout(deadline, self._reactor)
-        checked.addBoth(self._done)
+        checked.addBoth(self._done, asker)
         return checked
 
-    def _done(self, result: BindResult | Failure) -> BindResult | Failure:
+    def _done(self, result: BindResult | Failure, asker: _Asker) -> BindResult | Failure:
         self._is_counted -= 1
         if isinstance(result, Failure) and not isinstance(result.value, (Unavailable, CancelledError)):
-            raise Unanswered(f"no answer: {reason_of(result)}")
+            kind = Unanswered if asker.was_sent else Unavailable
+            raise kind(f"no answer: {reason_of(result)}")
         return result
 
     async def _check(self, asker: _Asker, dn: str, password: bytes) -> BindResult:
@@ -120,13 +125,31 @@ class Binds:
         for index in self._breakers.candidates(self._reactor.seconds()):
             if not self._breakers.begin(index, self._reactor.seconds()):
                 continue
+            was_down = self._breakers.is_down(index)
             try:
                 connection = await self._connection(index, asker)
+                if was_down:
+                    await self._probe(index, connection)
             except Transport as wrong:  # nothing was sent: the next server may be asked
                 trouble = wrong
                 continue
+            asker.was_sent = True
             return await self._bind(index, connection, dn, password)
         raise trouble
+
+    async def _probe(self, index: int, connection: BindConnection) -> None:
+        asked = connection.probe()
+        self._probing.watch(asked)
+        try:
+            await asked
+        except (Transport, TimeoutError) as wrong:
+            connection.hang_up()
+            text = str(wrong) if isinstance(wrong, Transport) else f"{connection.server} does not answer"
+            self._failed(index, text)
+            raise Transport(text) from None
+        except CancelledError:
+            self._breakers.given_up(index)
+            raise
 
     async def _bind(self, index: int, connection: BindConnection, dn: str, password: bytes) -> BindResult:
         asked = connection.bind(dn, password)

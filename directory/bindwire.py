@@ -1,7 +1,7 @@
 """The few octets of LDAP that a simple bind needs: requests made, responses read (RFC 4511, BER).
 
-Knows BindRequest, BindResponse, StartTLS, the password policy control and the notice of disconnection, and
-nothing else. Must not know sockets, nor what a result code means.
+Knows BindRequest, BindResponse, StartTLS, "Who am I?", the password policy control and the notice of
+disconnection, and nothing else. Must not know sockets, nor what a result code means.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ PPOLICY = "1.3.6.1.4.1.42.2.27.8.5.1"
 LONGEST = 65536  # octets of one response; a diagnostic message is far shorter
 BIND_RESPONSE, EXTENDED_RESPONSE = 0x61, 0x78
 _START_TLS = b"1.3.6.1.4.1.1466.20037"
+_WHO_AM_I = b"1.3.6.1.4.1.4203.1.11.3"
 
 
 class Broken(Exception):
@@ -72,6 +73,12 @@ def encode_unauthenticated(id: int, dn: str) -> bytes:
 def encode_start_tls(id: int) -> bytes:
     """The extended request that asks for TLS (RFC 4511, 4.14)."""
     return _message(id, _encode(0x77, _encode(0x80, _START_TLS)))
+
+
+def encode_who_am_i(id: int) -> bytes:
+    """The extended request "Who am I?" (RFC 4532), which authenticates nobody and which every server answers,
+    also one that does not know it."""
+    return _message(id, _encode(0x77, _encode(0x80, _WHO_AM_I)))
 
 
 class Reader:

@@ -49,6 +49,10 @@ class Breakers:
             breaker.probe_since = now
         return True
 
+    def is_down(self, index: int) -> bool:
+        """Whether the server did not answer when it was asked last."""
+        return self._breakers[index].failures > 0
+
     def succeeded(self, index: int) -> bool:
         """The server answered. True when it had failed before."""
         breaker = self._breakers[index]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from directory.identity import Credentials, Verified
 from saslauthd import wire
@@ -26,6 +26,13 @@ TEXTS: Mapping[str, tuple[wire.Code, str]] = {
     "unexpected_continuation": ("", "Unexpected continuation"),
     "unsupported_mechanism": ("", "Unsupported authentication mechanism"),
 }
+
+
+class Found(NamedTuple):
+    """An outcome before anybody is let in, and the least time by which its refusal is put off."""
+
+    outcome: Verified | Refused
+    delay: float
 
 
 @dataclass(slots=True, eq=False)

@@ -79,6 +79,7 @@ class Case:
         self.ticket = ""
         self.taken = 0.0
         self.is_admitted = False
+        self.era = 0  # of what was remembered when it began
 
     @property
     def trace(self) -> Trace:
@@ -148,10 +149,11 @@ def bind(login: str, ticket: str, most: int) -> Mark:
     return Mark(binds(login), ticket, HELD, most)
 
 
-def spent(login: str, ticket: str, rules: Rules) -> Mark:
-    """The mark of a password that reached the directory, was not right or never answered, and may be counted
-    there a little later."""
-    return Mark(binds(login), ticket, rules.binds_window + FLIGHT if rules.binds_window else None)
+def spent(login: str, ticket: str, rules: Rules, *, surely: bool) -> Mark:
+    """The mark of a password that reached the directory, and may be counted there a little later. What is not
+    `surely` counted until a success (nobody has that login, or there was no answer) ends with the window."""
+    window = rules.binds_window or (None if surely else rules.window)
+    return Mark(binds(login), ticket, None if window is None else window + FLIGHT)
 
 
 def ticket(taken: float, id: str) -> str:

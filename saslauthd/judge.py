@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from twisted.internet.defer import ensureDeferred
 
@@ -27,7 +27,7 @@ from ledger.app_passwords import parse_app_password
 from ledger.blocks import Blocklist
 from saslauthd import guard
 from saslauthd.admissions import Admissions
-from saslauthd.answers import Request
+from saslauthd.answers import Found, Request
 from saslauthd.app_passwords import AppPasswords
 from saslauthd.guard import Case
 from saslauthd.mechanisms import Refused
@@ -38,13 +38,6 @@ from saslauthd.sleepers import Sleepers
 
 #: Outcomes of a guess; all others are of somebody who has the password.
 GUESSES = frozenset({"unknown_login", "wrong_password"})
-
-
-class Found(NamedTuple):
-    """An outcome before anybody is let in, and the least time by which its refusal is put off."""
-
-    outcome: Verified | Refused
-    delay: float
 
 
 class Judge:
@@ -105,16 +98,21 @@ class Judge:
             request.memory = "right"
             found = Found(remembered.verified, 0.0)
         else:
-            network = guard.network_of(request.rip, self.sentry.rules)
-            found = await self._sharing.ask(
-                digest + network.encode(), lambda: self._ask(credentials, request, digest)
-            )
+            place = guard.network_of(request.rip, self.sentry.rules).encode()
+            if parse_app_password(credentials.password) is not None:
+                place = request.rip  # its own networks may be narrower
+            found = await self._sharing.ask(digest + place, lambda: self._ask(credentials, request, digest))
         outcome = found.outcome
         if isinstance(outcome, Verified):
             outcome = await self._let_in(outcome, credentials.login, request)
         if isinstance(outcome, Refused):
             await self._put_off(request, found.delay)
         return outcome
+
+    def forget(self) -> None:
+        """Remember nothing of what was judged or is being judged now, and have nobody join in with it."""
+        self.recollection.clear()
+        self._sharing = Sharing()
 
     def wake(self) -> None:
         """Tell all refusals that are put off: the process is ending."""
@@ -123,7 +121,9 @@ class Judge:
     async def _ask(self, credentials: Credentials, request: Request, digest: bytes) -> Found:
         began = self._reactor.seconds()
         at_once = self._is_plain(credentials, request)
+        era = self.recollection.era
         case = await self.sentry.approach(credentials, request.rip, at_once=at_once)
+        case.era = era
         try:
             return await self._ask_about(case, credentials, request, digest, began)
         finally:
@@ -149,8 +149,9 @@ class Judge:
         if isinstance(outcome, Refused):
             if outcome.reason in GUESSES:
                 request.memory = "repeated" if case.sight.repeated else ""
-                await self.sentry.failed(case)
-                self.recollection.refused(name, digest, outcome.reason, put_off, self._reactor.seconds())
+                await self.sentry.failed(case, surely=outcome.reason != "unknown_login")
+                now = self._reactor.seconds()
+                self.recollection.refused(name, digest, outcome.reason, put_off, now, case.era)
             else:
                 self.recollection.forget(name)
         return Found(outcome, put_off)
@@ -193,7 +194,7 @@ class Judge:
         if not isinstance(answer, Verified):
             raise TypeError("a directory says Verified or Denied")
         self.sentry.succeeded(case)
-        self.recollection.accepted(name, digest, answer, self._reactor.seconds())
+        self.recollection.accepted(name, digest, answer, self._reactor.seconds(), case.era)
         return answer
 
     async def _let_in(self, verified: Verified, typed: str, request: Request) -> Verified | Refused:
@@ -226,9 +227,8 @@ class Judge:
 
     def _welcome(self, name: str, typed: str, request: Request) -> None:
         network = guard.network_of(request.rip, self.sentry.rules)
-        self.sentry.welcome(name, network)
-        if typed != name:
-            self.sentry.welcome(typed, network)
+        for one in {name, typed}:
+            self.sentry.welcome(one, network)
 
     async def _principal(self, name: str) -> Principal | None:
         found = self.directory.look_up(Login(name))

@@ -38,6 +38,7 @@ class Recollection:
 
     def __init__(self, key: bytes, *, wrong: float = 30.0, right: float = 0.0) -> None:
         self._key = key
+        self.era = 0  # what was asked in one that is over is not remembered
         self.wrong_for = wrong
         self.right_for = right
         self._wrong: OrderedDict[bytes, Wrong] = OrderedDict()
@@ -57,20 +58,21 @@ class Recollection:
         wrong = self._wrong.get(digest)
         return wrong if wrong is not None and now < wrong.until else None
 
-    def refused(self, login: str, digest: bytes, reason: str, delay: float, now: float) -> None:
-        """Remember a wrong credential; what was right of this login is to be asked again."""
+    def refused(self, login: str, digest: bytes, reason: str, delay: float, now: float, era: int) -> None:
+        """Remember a credential that was wrong in this era; what was right of this login is asked again."""
         self.forget(login)
-        if self.wrong_for:
+        if self.wrong_for and era == self.era:
             self._wrong[digest] = Wrong(reason, now + self.wrong_for, delay)
             self._wrong.move_to_end(digest)
             if len(self._wrong) > MOST:
                 self._wrong.popitem(last=False)
 
-    def accepted(self, login: str, digest: bytes, verified: Verified, now: float) -> None:
-        """Remember a right credential of `login`. Another may be an old one, and is to be asked again."""
+    def accepted(self, login: str, digest: bytes, verified: Verified, now: float, era: int) -> None:
+        """Remember a credential of `login` that was right in this era. Another may be an old one, and is to
+        be asked again."""
         self._wrong.pop(digest, None)
         self.forget(login)
-        if self.right_for:
+        if self.right_for and era == self.era:
             self._right[digest] = Right(login, verified, now + self.right_for)
             self._of[login] = {digest}
             if len(self._right) > MOST:
@@ -82,13 +84,10 @@ class Recollection:
         for digest in self._of.pop(login, ()):
             self._right.pop(digest, None)
 
-    def flush(self, login: str) -> None:
-        """The same, and for all that was wrong, whoever's it was."""
-        self.forget(login)
-        self._wrong.clear()
-
     def clear(self) -> None:
-        """Forget everything: another directory has taken over."""
+        """Forget everything, also what is being asked now: another directory has taken over, or somebody has
+        flushed a login, by whichever of its names."""
+        self.era += 1
         self._right.clear()
         self._wrong.clear()
         self._of.clear()

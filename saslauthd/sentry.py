@@ -157,7 +157,7 @@ class Sentry:
         if not case.is_admitted:
             self.give_back(case)
         elif case.ticket:
-            spent = (guard.spent(case.trace.login, case.ticket, self.rules),)
+            spent = (guard.spent(case.trace.login, case.ticket, self.rules, surely=False),)
             self._tell(insist(lambda: self._ask(self._ledger.guard_note(spent)), self._reactor))
             case.ticket = ""
 
@@ -190,12 +190,13 @@ class Sentry:
             self._noted.popitem(last=False)
         self.returns.note(login, guard.success([guard.Trace(login, network, "")], self.rules))
 
-    async def failed(self, case: Case) -> None:
-        """The credential is wrong, and that counts, as does the ticket if it was used."""
+    async def failed(self, case: Case, *, surely: bool = True) -> None:
+        """The credential is wrong, and that counts, as does the ticket if it was used. The directory does
+        too, `surely` unless nobody has that login."""
         marks = guard.failure(case.traces, self.rules)
         used = case.is_admitted and case.ticket
         if used:
-            marks += (guard.spent(case.trace.login, used, self.rules),)
+            marks += (guard.spent(case.trace.login, used, self.rules, surely=surely),)
         try:
             await self._ask(self._ledger.guard_note(marks))
             case.ticket = "" if used else case.ticket

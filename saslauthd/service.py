@@ -166,9 +166,12 @@ class AuthService:
         self._flushes.follow(ledger)
 
     def _forget(self, login: str) -> None:
-        self._judge.recollection.flush(login)
+        self._judge.forget()
         self._sentry.forget()
         self._directory.flush(login)
+        known = self._settings.rules.realm.apply(login)
+        if isinstance(known, str):
+            self._directory.flush(known)
 
     def _release(self) -> None:
         """The blocks are known, or have taken too long: nobody waits for them any more."""
@@ -181,7 +184,7 @@ class AuthService:
 
     def _take_directory(self, directory: Directory) -> None:
         self._directory = self._judge.directory = directory
-        self._judge.recollection.clear()
+        self._judge.forget()
 
     def _take_ledger(self, ledger: Ledger) -> None:
         """The blocks that are known hold until the new ledger has told its own."""

@@ -213,3 +213,27 @@ async def test_a_directory_that_goes_away_costs_nobody_the_budget(own_slapd, sto
         assert outcome == Verified(VICTIM)
     finally:
         await house.stop()
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("binds_window", [900.0, 0.0])
+async def test_who_retries_while_the_directory_is_frozen_is_let_in_once_it_is_back(
+    own_slapd, stores, monkeypatch, binds_window
+):
+    monkeypatch.setattr("directory.binds.PATIENCE", 1.0)
+    house = House(own_slapd, stores, binds_window=binds_window)
+    try:
+        await house.ready()
+        own_slapd.freeze()
+        try:
+            for _ in range(12):
+                assert isinstance(await house.auth(VICTIM, password(VICTIM), HOME), Unavailable)
+                await deferLater(reactor, 0.7)
+        finally:
+            own_slapd.thaw()
+        until = reactor.seconds() + 10
+        while (outcome := await house.auth(VICTIM, password(VICTIM), HOME)) != Verified(VICTIM):
+            assert reactor.seconds() < until, outcome
+            await deferLater(reactor, 0.3)
+    finally:
+        await house.stop()

@@ -7,13 +7,19 @@ import re
 
 import pytest_twisted
 from twisted.internet import reactor
-from twisted.internet.defer import ensureDeferred
+from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.task import deferLater
 
 from directory.identity import Denied, Principal, Unanswered, Unavailable, Verified
 from ledger.app_passwords import AppPassword, digest_of, format_app_password
 from saslauthd import guard
-from saslauthd.settings import AppPasswordOnly, AuthCacheSettings, AuthSettings, GuardSettings
+from saslauthd.settings import (
+    AppPasswordOnly,
+    AuthCacheSettings,
+    AuthSettings,
+    GuardSettings,
+    RealmSettings,
+)
 from tests.saslauthd.stage import PASSWORDS, QUICK, block, stage
 
 HOME, ELSEWHERE = b"198.51.100.7", b"203.0.113.9"
@@ -150,6 +156,74 @@ async def test_after_a_change_the_old_password_ends_with_the_memory_or_at_once_w
         PASSWORDS.update(known)
 
 
+async def flush(house, login):
+    await house.set_up.ledger.guard_note((guard.flush(login, "1"),))
+    house.set_up.ledger.tell()
+    await deferLater(reactor, 0.05)
+
+
+@scene
+async def test_a_flush_by_any_name_of_a_login_forgets_its_old_password(house):
+    settings(
+        house.set_up, cache=AuthCacheSettings(successes=100.0), realm=RealmSettings(strip=("home.example",))
+    )
+    house.people["alias@example.org"] = house.people["alice"]
+    known = dict(PASSWORDS)
+    try:
+        for turn, name in enumerate(("alias@example.org", "alice@home.example", "alice")):
+            PASSWORDS["alice"] = PASSWORDS["alias@example.org"] = b"old%d" % turn
+            assert await house.ask(name, b"old%d" % turn) == OK
+            PASSWORDS["alice"] = PASSWORDS["alias@example.org"] = b"new"
+            assert await house.ask(name, b"old%d" % turn) == OK
+            await house.set_up.ledger.guard_drop((("flushes", ""),))
+            await flush(house, name)
+            assert await house.ask(name, b"old%d" % turn) == NO
+    finally:
+        PASSWORDS.clear()
+        PASSWORDS.update(known)
+
+
+@scene
+async def test_what_is_being_asked_while_a_login_is_flushed_is_not_remembered(house):
+    settings(house.set_up, cache=AuthCacheSettings(successes=100.0))
+    verify, answers = house.set_up.directory.verify, []
+    house.set_up.directory.verify = lambda credentials: answers.append(Deferred()) or answers[-1]
+    first = ensureDeferred(house.ask())
+    while not answers:
+        await deferLater(reactor, 0.002)
+    await flush(house, "alice")
+    second = ensureDeferred(house.ask())  # which must not join in
+    while len(answers) < 2:
+        await deferLater(reactor, 0.002)
+    answers[0].callback(Verified("alice"))
+    assert await first == OK
+    answers[1].callback(Denied("wrong_password"))
+    assert await second == NO
+    house.set_up.directory.verify = verify
+    assert await house.ask(password=b"pass") == NO  # remembered as wrong, not as right
+
+
+@scene
+async def test_an_app_password_is_judged_by_the_address_of_each_who_uses_it_at_once(house):
+    text = await house.give(networks=("2001:db8::1/128",))
+    real, gate = house.set_up.ledger.app_passwords, Deferred()
+
+    async def slow(login):
+        if not gate.called:
+            waiting = Deferred()
+            gate.addCallback(lambda _: waiting.callback(None))
+            await waiting
+        return await real(login)
+
+    house.set_up.ledger.app_passwords = lambda login: ensureDeferred(slow(login))
+    asked = []
+    for rip in b"2001:db8::bad", b"2001:db8::1", b"2001:db8::bad":
+        asked.append(ensureDeferred(house.ask(password=text, rip=rip)))
+        await deferLater(reactor, 0.05)
+    gate.callback(None)
+    assert [await one for one in asked] == [NO, OK, NO]
+
+
 @scene
 async def test_whoever_asks_the_same_at_once_shares_one_answer(house):
     asked = [ensureDeferred(house.ask("stuck", b"x")) for _ in range(5)]
@@ -220,7 +294,9 @@ async def test_a_success_forgives_what_was_judged_before_it_where_the_directory_
     assert await house.ask() == OK
     assert await house.tickets("alice", 1) == 1  # it may have been under way at the same time
     await house.set_up.ledger.guard_drop(((taken, ""),))
-    await house.set_up.ledger.guard_note((guard.spent("alice", guard.ticket(1.0, "a"), guard.Rules()),))
+    await house.set_up.ledger.guard_note(
+        (guard.spent("alice", guard.ticket(1.0, "a"), guard.Rules(), surely=True),)
+    )
     assert await house.ask() == OK
     assert await house.tickets("alice", 0) == 0
 

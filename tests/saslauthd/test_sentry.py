@@ -257,3 +257,26 @@ def test_a_right_password_that_is_given_back_is_not_counted_after_all(sentry, le
         sentry.abandon(case)
     sentry._reactor.advance(SOON)
     assert ledger.tickets() == ()
+
+
+@pytest.mark.parametrize(("surely", "left"), [(True, 1), (False, 0)])
+def test_where_only_a_success_forgives_nothing_that_was_surely_not_counted_stays_for_ever(
+    sentry, ledger, surely, left
+):
+    sentry.rules = guard.Rules(binds_window=0.0)
+    case = admitted(sentry)[0]
+    ledger.marks.drop([(BINDS, "")])
+    run(sentry.failed(case, surely=surely))
+    ledger.now += sentry.rules.window + guard.FLIGHT
+    assert len(ledger.tickets()) == left
+
+
+def test_where_only_a_success_forgives_no_answer_does_not_count_for_ever(sentry, ledger):
+    sentry.rules = guard.Rules(binds_window=0.0)
+    for case in admitted(sentry):
+        sentry.leave(case)
+        sentry.abandon(case)
+    ledger.now += sentry.rules.window - 1
+    assert len(ledger.tickets()) == 4
+    ledger.now += guard.FLIGHT + 1
+    assert ledger.tickets() == ()
