@@ -8,6 +8,7 @@ import pytest_twisted
 from ledger.blocks import Block
 from ledger.charges import UNTAKEN_WITHIN, Admitted, Amounts, ChargeId, Refused, Submission
 from ledger.limits import parse_limit
+from ledger.marks import Mark
 from tests.ledger.stores import START, STORES, TestClock
 
 ALICE = Submission("login:alice", "alice@example.org")
@@ -657,3 +658,13 @@ async def test_a_reset_of_one_subject_leaves_the_others(ledger):
     await ledger.reserve(charge(1), ALICE, Amounts(1, 2, 0), EVERYBODY)
     assert await ledger.reset("domain:example.org", "root", "agreed") == 1
     assert await all_used(ledger) == [2, 0, 1, 2]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_stop_first_does_what_was_handed_in_before(ledger):
+    await ledger.guard_note(tuple(Mark("binds alice", f"{number}", 900.0) for number in range(100)))
+    left = [ledger.guard_drop((("binds alice", f"{number}"),)) for number in range(99)]
+    seen = ledger.guard_names("binds alice")
+    await ledger.stop()
+    assert [type(await one) for one in left] == [type(None)] * 99
+    assert await seen == ("99",)
