@@ -73,6 +73,7 @@ def make_mail_host(machine: Machine, tls: Path, sink: str) -> None:
         "queue_run_delay": "3s",
         "minimal_backoff_time": "3s",
         "inet_protocols": "ipv4",
+        "smtpd_tls_security_level": "may",  # Debian 13 sets it only beside a snakeoil key
         "smtpd_tls_cert_file": "/etc/postfix/tls/server.crt",
         "smtpd_tls_key_file": "/etc/postfix/tls/server.key",
         "smtpd_relay_restrictions": "permit_mynetworks permit_sasl_authenticated reject_unauth_destination",
