@@ -19,6 +19,7 @@ from directory.identity import (
     Denied,
     Directory,
     Login,
+    Mistaken,
     Principal,
     Question,
     Unavailable,
@@ -178,6 +179,8 @@ class CachedDirectory:
         try:
             result = self._inner.look_up(question)
             principal = await result if isinstance(result, Awaitable) else result
+        except Mistaken:
+            raise
         except Unavailable:
             answer = self._answers.get(question)
             if answer is None or self._reactor.seconds() >= answer.stale_until:

@@ -20,13 +20,13 @@ def alias_pairs(entries: Iterable[Entry], shape: Shape) -> tuple[dict[str, str],
     pairs: dict[str, str] = {}
     notes: list[str] = []
     for entry in entries:
-        for role in ("alias_domain", "alias_target"):
-            if len(entry.texts(shape.names(role))) != 1:
-                notes.append(f"{entry.dn} has no single {', '.join(shape.names(role))}")
+        roles = ("alias_domain", "alias_target")
+        odd = [role for role in roles if len(entry.texts(shape.names(role))) != 1]
+        notes += [f"{entry.dn} has no single {', '.join(shape.names(role))}" for role in odd]
+        if odd:
+            continue
         try:
-            alias, target = (
-                parse_domain(t) for t in entry.texts(shape.names("alias_domain", "alias_target"))
-            )
+            alias, target = (parse_domain(entry.texts(shape.names(role))[0]) for role in roles)
         except ValueError as wrong:
             notes.append(f"{entry.dn}: {wrong}")
             continue
@@ -36,12 +36,21 @@ def alias_pairs(entries: Iterable[Entry], shape: Shape) -> tuple[dict[str, str],
 
 
 def with_pairs(aliases: DomainAliases, pairs: Mapping[str, str]) -> DomainAliases:
-    """The aliases of each domain, those of the settings and those of the directory."""
+    """The aliases of each domain, those of the settings and those of the directory. Raises Puzzling when an
+    alias would stand for two domains, or has aliases of its own: somebody would own what is another's."""
     together = {domain: list(names) for domain, names in aliases.items()}
+    stands_for = {alias: domain for domain, names in aliases.items() for alias in names}
     for alias, target in pairs.items():
+        if alias == target:
+            continue
+        if stands_for.setdefault(alias, target) != target:
+            raise Puzzling(f"{alias} stands for {stands_for[alias]} in the settings, for {target} in LDAP")
         names = together.setdefault(target, [])
-        if alias not in names and alias != target:
+        if alias not in names:
             names.append(alias)
+    for domain, names in together.items():
+        if names and domain in stands_for:
+            raise Puzzling(f"{domain} stands for {stands_for[domain]}, and {', '.join(names)} for it")
     return {domain: tuple(names) for domain, names in together.items()}
 
 

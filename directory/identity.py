@@ -22,6 +22,10 @@ class Unavailable(Exception):
     """The directory cannot answer now. Always temporary for the sender, never a refusal."""
 
 
+class Mistaken(Unavailable):
+    """The directory answers, and what it holds cannot be right: no older answer may stand in for that."""
+
+
 class Unanswered(Unavailable):
     """A password has gone out and no answer came: it may count as a failure where it went."""
 

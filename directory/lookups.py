@@ -13,7 +13,16 @@ from twisted.python.failure import Failure
 
 from directory.cache import CacheSettings
 from directory.hosts import Background
-from directory.identity import Credentials, Denied, Login, Principal, Question, Unavailable, Verified
+from directory.identity import (
+    Credentials,
+    Denied,
+    Login,
+    Mistaken,
+    Principal,
+    Question,
+    Unavailable,
+    Verified,
+)
 from directory.ldap import Session
 from directory.ldap_settings import LdapSettings
 from directory.once import bind_as_service
@@ -100,7 +109,7 @@ class Lookups:
             )
         except (Puzzling, Ambiguous) as wrong:
             self._log.error("directory_puzzle", login=login, problem=str(wrong))
-            raise Unavailable(f"the directory's entry for {login} is wrong: {wrong}") from None
+            raise Mistaken(f"the directory's entry for {login} is wrong: {wrong}") from None
         for note in found.notes if found is not None else ():
             self._log.warning("directory_value_ignored", login=login, problem=note)
         return found

@@ -26,7 +26,7 @@ from directory.people import (
     person,
 )
 from directory.shape import Shape
-from directory.troubles import Refused
+from directory.troubles import Puzzling, Refused
 
 NO_SUCH_OBJECT = 32
 
@@ -84,22 +84,30 @@ class Searches:
 
     def find_person(self, session: Searching, login: str, background: Background) -> Person | None:
         """The person behind a login in normal form. Raises Unavailable; Puzzling for what cannot be."""
+        entry = self._entry(session, login, self._wanted)
+        if entry is None:
+            return None
+        around = self._around(session, entry, login)
+        found = person(entry, around, self.shape, background.reading, background.listed, time.time())
+        if found.name != login:  # typed as an address: the name must lead here too, and nowhere else
+            named = self._entry(session, found.name, ("1.1",))
+            if named is None or named.dn != entry.dn:
+                other = named.dn if named is not None else "nobody"
+                raise Puzzling(f"{entry.dn} is called {found.name}, and by that name one finds {other}")
+        return found if self._owning else replace(found, puzzle="")
+
+    def _entry(self, session: Searching, login: str, wanted: tuple[str, ...]) -> Entry | None:
         user = fill_filter(self.shape.filters["user"], names_of(login))
-        if self.settings.dn_template:
-            base, scope = self.template_dn(login), "BASE"
-        else:
-            base, scope = self.settings.base, "SUBTREE"
+        if not self.settings.dn_template:
+            entries = session.search(self.settings.base, user, wanted, most=1)
+            return entries[0] if entries else None
         try:
-            entries = session.search(base, user, self._wanted, scope=scope, most=1)  # type: ignore[arg-type]
+            entries = session.search(self.template_dn(login), user, wanted, scope="BASE", most=1)
         except Refused as wrong:
-            if wrong.code == NO_SUCH_OBJECT and scope == "BASE":
+            if wrong.code == NO_SUCH_OBJECT:
                 return None
             raise
-        if not entries:
-            return None
-        around = self._around(session, entries[0], login)
-        found = person(entries[0], around, self.shape, background.reading, background.listed, time.time())
-        return found if self._owning else replace(found, puzzle="")
+        return entries[0] if entries else None
 
     def _around(self, session: Searching, entry: Entry, login: str) -> Around:
         places = {

@@ -4,11 +4,11 @@ import pytest
 import pytest_twisted
 
 from directory.drafts import Reading
-from directory.identity import Certificate, Login, Network, Unavailable
+from directory.identity import Certificate, Login, Network, Unavailable, Verified
 from directory.plans import PlanSettings
 from directory.searches import Searches
-from tests.ldap.house import directory, grants, look_up, settings_for
-from tests.ldap.slapd import SUBMITTERS, dn_of
+from tests.ldap.house import directory, grants, look_up, settings_for, verify
+from tests.ldap.slapd import SUBMITTERS, dn_of, password
 
 # login, address, how its words begin (None: it is not owned)
 OWNED = [
@@ -244,6 +244,70 @@ async def test_a_domain_that_is_an_alias_of_two_is_told_loudly_and_what_was_know
         assert made.state() == "stale"
     with directory(settings) as made, pytest.raises(Unavailable):
         await look_up(made, "fred")
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize(
+    ("domain", "alias", "wrong"),
+    [
+        ("example.edu", "example.net", "example.net stands for example.edu in the settings, for example.org"),
+        ("example.edu", "example.org", "example.org stands for example.edu"),
+        ("example.net", "example.biz", "example.net stands for example.org"),
+        ("example.org", "example.net", None),
+        ("example.edu", "example.biz", None),
+    ],
+)
+async def test_an_alias_to_whom_settings_and_directory_give_different_domains_grants_nothing(
+    slapd, authority, domain, alias, wrong
+):
+    settings = settings_for(slapd.tls_url, authority=authority)
+    reading = Reading(aliases={domain: (alias,)}, terms_url="https://example.org/terms")
+    with directory(settings, reading=reading) as made:
+        if wrong is None:
+            assert await grants(made, "alice", "alice@example.net")
+            return
+        with pytest.raises(Unavailable):
+            await look_up(made, "alice")
+        assert any(wrong in fields.get("problem", "") for _, _, fields in made.log.lines), made.log.lines
+
+
+def twin(own_slapd):
+    """A second alice, among the students."""
+    from tests.ldap.slapd import BASE, ldif
+
+    own_slapd.change("ldapadd", ldif(f"ou=students,{BASE}", objectClass="organizationalUnit", ou="students"))
+    entry = {"objectClass": ["inetOrgPerson"], "uid": "alice", "cn": "a", "sn": "a"}
+    more = {"mail": "student@example.org", "userPassword": "of-the-student"}
+    own_slapd.change("ldapadd", ldif(f"uid=alice,ou=students,{BASE}", **entry, **more))
+
+
+@pytest_twisted.ensureDeferred
+async def test_nobody_logs_in_under_a_name_that_another_entry_has_too(own_slapd, authority):
+    settings = settings_for(own_slapd.tls_url, authority=authority)
+    with directory(settings, owning=False) as made:
+        assert await verify(made, "alice@example.org", password("alice")) == Verified("alice")
+        twin(own_slapd)
+        for login, secret in (("student@example.org", b"of-the-student"), ("alice", b"of-the-student")):
+            with pytest.raises(Unavailable):
+                await verify(made, login, secret)
+        assert "directory_puzzle" in made.log.events()
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_older_answer_does_not_stand_in_for_two_entries(own_slapd, authority):
+    from directory.cache import CacheSettings
+
+    settings = settings_for(own_slapd.tls_url, authority=authority)
+    with directory(settings, times=CacheSettings(ttl=0.3)) as made:
+        assert await look_up(made, "alice")
+        twin(own_slapd)
+        await pause(0.4)
+        for _ in range(2):
+            with pytest.raises(Unavailable):
+                await look_up(made, "alice")
+            assert await look_up(made, "fred")
+        assert made.state() == "ok"
+        assert not {"directory_stale", "directory_fresh"} & set(made.log.events())
 
 
 @pytest_twisted.ensureDeferred
