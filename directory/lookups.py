@@ -28,10 +28,11 @@ from directory.ldap_settings import LdapSettings
 from directory.once import bind_as_service
 from directory.searches import Searches
 from directory.sessions import Sessions
-from directory.troubles import Ambiguous, Puzzling
+from directory.troubles import Ambiguous, Puzzling, Refused
 
 LOOK_UP = 4.0  # seconds; policyd answers within 5
 READ_ALL = 30.0  # seconds for the background; a server that does not answer is given up sooner
+AGAIN = 60.0  # seconds until the same complaint is told again
 
 
 class Lookups:
@@ -60,6 +61,8 @@ class Lookups:
         self._is_stale = False
         self._reading: list[Deferred[Background]] = []
         self._told: tuple[str, ...] = ()
+        self._why = ""  # the last reading failed with this
+        self._why_again = 0.0
         self._call: Any = None
 
     def start(self) -> None:
@@ -70,7 +73,7 @@ class Lookups:
     def _tick(self) -> None:
         """Read the background before it is too old, so that nobody waits for it."""
         self._call = self._reactor.callLater(max(1.0, self._times.ttl / 2), self._tick)
-        self.background(anew=True).addErrback(lambda _: None)  # the breaker has logged it
+        self.background(anew=True).addErrback(lambda _: None)  # _bridge or the breaker has logged it
 
     def stop(self) -> None:
         """Hang up."""
@@ -80,6 +83,8 @@ class Lookups:
 
     def state(self) -> str:
         """``ok``, ``stale`` (old hosts bridge an outage) or ``unavailable``."""
+        if self._why and not self._may_bridge():
+            return "unavailable"
         if self._is_stale:
             return "stale"
         return "unavailable" if self._sessions.is_down else "ok"
@@ -141,6 +146,7 @@ class Lookups:
     def _keep(self, background: Background) -> Background:
         self._background = background
         self._good_until = self._reactor.seconds() + self._times.ttl
+        self._why = ""
         self._set_stale(False)
         if background.notes != self._told:
             self._told = background.notes
@@ -149,16 +155,34 @@ class Lookups:
         return background
 
     def _bridge(self, failure: Failure) -> Background:
-        if isinstance(failure.value, Puzzling):
-            self._log.error("directory_puzzle", problem=failure.getErrorMessage())
-        if self._background is None or self._reactor.seconds() > self._good_until + self._times.stale:
+        why = f"hosts and domain aliases cannot be read: {failure.getErrorMessage()}"
+        self._complain(failure, why)
+        self._why = why
+        if self._background is None or not self._may_bridge():
             raise _unavailable(failure)
-        self._set_stale(self._reactor.seconds() >= self._good_until)
+        self._set_stale(self._reactor.seconds() >= self._good_until, why)
         return self._background
 
-    def _set_stale(self, stale: bool) -> None:
+    def _may_bridge(self) -> bool:
+        """Whether the last reading, however old, may still serve."""
+        return self._background is not None and (
+            self._reactor.seconds() <= self._good_until + self._times.stale
+        )
+
+    def _complain(self, failure: Failure, why: str) -> None:
+        """Log why nothing is read, once a minute or when it changes; the breaker logs servers that fail."""
+        wrong = failure.value
+        if isinstance(wrong, Unavailable) and (self._sessions.is_down or not isinstance(wrong, Refused)):
+            return
+        now = self._reactor.seconds()
+        if why != self._why or now >= self._why_again:
+            self._why_again = now + AGAIN
+            self._log.error("directory_puzzle", problem=why)
+
+    def _set_stale(self, stale: bool, why: str = "") -> None:
         if stale and not self._is_stale:
-            self._log.warning("directory_stale", what="hosts", longest=f"{self._times.stale:g} s")
+            longest = f"{self._times.stale:g} s"
+            self._log.warning("directory_stale", what="hosts", longest=longest, problem=why)
         elif self._is_stale and not stale:
             self._log.notice("directory_fresh", what="hosts")
         self._is_stale = stale

@@ -224,6 +224,14 @@ class Slapd:
     def conf(self):
         return str(self.home / "slapd.conf")
 
+    def reconfigure(self, old, new):
+        """Restart with `new` in place of `old` in slapd.conf."""
+        self.stop()
+        path = Path(self.conf)
+        assert old in path.read_text()
+        path.write_text(path.read_text().replace(old, new))
+        self.start()
+
     def configure(self, certificate):
         """Write slapd.conf with this certificate; it counts from the next start on."""
         self.certificate = certificate
