@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+ADDRESS_MAX = 254  # octets; RFC 5321 4.5.3.1.3 without its brackets. OpenDKIM signs none over 256
 FIELD_MAX = 998  # octets; RFC 5322 2.1.1 says it of one line, and one mailbox needs no more
 
 #: Why a field is no single mailbox; `milter.replies` has the words for each.
@@ -42,6 +43,7 @@ Fault = Literal[
     "blank_in_address",
     "several_at",
     "characters",
+    "long_address",
     "misleading_name",
 ]
 
@@ -121,6 +123,8 @@ def parse_mailbox(value: bytes, *, strict: bool = False) -> Mailbox:
         raise Unparsable("empty")
     kinds = [kind for kind, _ in tokens]
     mailbox = _angle(tokens, kinds.index("<")) if "<" in kinds else _bare(tokens)
+    if len(mailbox.address.encode()) > ADDRESS_MAX:
+        raise Unparsable("long_address")
     if strict and _misleads(_comment(tokens) + mailbox.name, mailbox.address):
         raise Unparsable("misleading_name")
     return mailbox

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 from directory.identity import Principal
-from milter.author import FIELD_MAX, Fault
+from milter.author import ADDRESS_MAX, FIELD_MAX, Fault
 from milter.claims import CLAIMS_MAX
 from milter.header import HEADER_MAX
 from milter.lines import LINE_MAX
@@ -42,6 +42,7 @@ FAULTS: dict[Fault, str] = {
     "blank_in_address": f"has a blank in its address: {_ONE}",
     "several_at": f"has an address with more than one @: {_ONE}",
     "characters": f"has an address with a misplaced dot, or characters that cannot stand there: {_ONE}",
+    "long_address": f"has an address longer than {ADDRESS_MAX} octets: use a shorter one",
     "misleading_name": "has a name like another address, or with invisible letters: write a plain name",
 }
 

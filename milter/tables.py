@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 from directory.address import Malformed, parse_domain
 
+LINE_MAX = 1000  # octets of a line, comment included: OpenDKIM's buffer has 1024
+SIGNER_MAX = 254  # octets (RFC 5321 4.5.3.1.3); over 256 OpenDKIM does not sign
 OF_THE_AUTHOR = "%"  # in the domain column: the domain of the From address
 
 
@@ -115,9 +117,12 @@ def _two(words: list[str]) -> tuple[str, str]:
     return words[0], words[1]
 
 
+_ODD_BLANK = re.compile(r"[^\S \t\r]")
 #: RFC 6376 3.1: a selector is one or more labels of a domain name. OpenDKIM aborts on one that is not ASCII.
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _SELECTOR = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
+#: What OpenDKIM leaves as it is when it makes a regular expression of a pattern.
+_SPECIAL = re.compile(r"[?^$|\\(){}\[\]]")
 #: A path, or the base64 of a private key, whose first octets are those of a long SEQUENCE.
 _PLACE = re.compile(r"(?:/|\.{1,2}/).+|MI[A-Za-z0-9+/]{100,}={0,2}")
 
@@ -161,6 +166,10 @@ def _pattern(words: list[str], named: set[str]) -> tuple[re.Pattern[str], str]:
         raise ValueError(f"there is no key {name!r} in the KeyTable")
     if signer and "@" not in signer:
         raise ValueError(f"after {name}: comes an address for i=; with {signer!r} mail leaves unsigned")
+    if len(signer) > SIGNER_MAX:
+        raise ValueError(f"the address for i= is longer than {SIGNER_MAX} octets: mail would leave unsigned")
+    if special := _SPECIAL.search(pattern):
+        raise ValueError(f"OpenDKIM takes {special[0]} in {pattern!r} for more than itself: write * there")
     if not signer.isascii():
         raise ValueError(f"{signer!r} cannot stand in i=: write its domain in A-labels")
     if "*" not in pattern and not pattern.partition("@")[0]:
@@ -176,10 +185,15 @@ def _lines(table: str, text: str, mistakes: list[str]) -> Iterator[tuple[int, li
         mistakes.append(f"{table}:1: begins with a byte order mark, which OpenDKIM takes for a letter")
         text = text[1:]
     for number, line in enumerate(text.split("\n"), 1):
+        if len(line.encode("utf-8", "surrogatepass")) > LINE_MAX:
+            mistakes.append(f"{table}:{number}: is longer than {LINE_MAX} octets, which OpenDKIM cuts")
+            continue
         said = line.partition("#")[0].rstrip()
         if not said:
             continue
-        if said[0].isspace():
+        if odd := _ODD_BLANK.search(said):
+            mistakes.append(f"{table}:{number}: has {odd[0]!r}, which OpenDKIM takes for no blank")
+        elif said[0].isspace():
             mistakes.append(f"{table}:{number}: starts with a blank, so OpenDKIM would not find it")
         else:
             yield number, said.split()

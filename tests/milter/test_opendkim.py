@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from milter import wire
+from milter.author import Unparsable, parse_mailbox
 from milter.claims import signed_by
 from milter.tables import TableError, parse_tables
 from milter.wire import Packet, encode
@@ -149,6 +150,30 @@ def test_opendkim_signs_for_the_domain_that_we_expect(opendkim: Path, author: st
     assert signing_domain(opendkim, author) == expected.signing_domain(author)
 
 
+def test_an_author_whom_opendkim_does_not_sign_because_of_its_length_never_gets_there(opendkim: Path) -> None:
+    def author(size: int) -> str:
+        return "l" * (size - len("@example.org")) + "@example.org"
+
+    assert signing_domain(opendkim, author(256)) == "example.org"
+    assert signing_domain(opendkim, author(257)) is None
+    assert parse_mailbox(author(254).encode()).address == author(254)
+    with pytest.raises(Unparsable, match="long_address"):
+        parse_mailbox(author(255).encode())
+
+
+@pytest.mark.parametrize("signs", ["x(@a.example k\n", "?@a.example k\n", f"# {'c' * 3000}\n*@a.example k\n"])
+def test_a_line_with_which_opendkim_does_not_start_is_an_error(opendkim: Path, signs: str) -> None:
+    with tempfile.TemporaryDirectory(prefix="sw", dir="/var/tmp") as folder:
+        home = Path(folder)
+        for file, text in (("KeyTable", GOOD_KEYS), ("SigningTable", signs), ("conf", CONF)):
+            there = opendkim if file == "KeyTable" else home
+            (home / file).write_text(text.replace("{home}", str(there)))
+        command = ["opendkim", "-n", "-f", "-x", str(home / "conf")]
+        assert subprocess.run(command, capture_output=True, timeout=30, check=False).returncode != 0
+        with pytest.raises(TableError):
+            parse_tables((home / "KeyTable").read_text(), signs)
+
+
 #: A mistake in one of the tables, and what OpenDKIM does with it. {home} is where the key is.
 GOOD_KEYS, GOOD_SIGNS = "k a.example:s:{home}/s.private\n", "*@a.example k\n"
 MISTAKES = {
@@ -164,6 +189,9 @@ MISTAKES = {
     "a path that does not begin with a slash": ("k a.example:s:s.private\n", GOOD_SIGNS, "unsigned"),
     "a dot at the end of the domain": ("k a.example.:s:{home}/s.private\n", GOOD_SIGNS, "a.example."),
     "a selector that is none": ("k a.example:s/x:{home}/s.private\n", GOOD_SIGNS, "a.example"),
+    "a blank that is none": (GOOD_KEYS, "*@a.example\u00a0k\n", "unsigned"),
+    "a signer of 300 octets": (GOOD_KEYS, f"*@a.example k:{'s' * 290}@a.example\n", "unsigned"),
+    "a mark of regular expressions": (GOOD_KEYS, "x|y@a.example k\n", "a.example"),
     "nothing": (GOOD_KEYS, GOOD_SIGNS, "a.example"),
 }
 

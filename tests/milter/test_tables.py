@@ -79,6 +79,17 @@ def test_the_order_of_lines_decides() -> None:
         ("k a.example:s:/p\n", "*@a.example k:x@ü.example\n", "SigningTable:1: 'x@ü.example' cannot stand"),
         ("k a.example:s:/p\n", "a.example k\n", "SigningTable:1: 'a.example' matches no address"),
         ("k a.example:s:/p\n", "@a.example k\n", "SigningTable:1: '@a.example' matches no address"),
+        (
+            "k a.example:s:/p\n",
+            "*@a.example\u00a0k\n",
+            "SigningTable:1: has '\\xa0', which OpenDKIM takes for no blank",
+        ),
+        ("k\u2003a.example:s:/p\n", "", "KeyTable:1: has '\\u2003', which OpenDKIM takes for no blank"),
+        ("k a.example:s:/p\n", f"*@a k:{'s' * 252}@a.a\n", "SigningTable:1: the address for i= is longer"),
+        ("k a.example:s:/p\n", "a{b@a.example k\n", "SigningTable:1: OpenDKIM takes { in"),
+        ("k a.example:s:/p\n", "?@a.example k\n", "SigningTable:1: OpenDKIM takes ? in"),
+        ("k a.example:s:/" + "p" * 1000 + "\n", "", "KeyTable:1: is longer than 1000 octets"),
+        ("k a.example:s:/p\n", "# " + "c" * 1000 + "\n", "SigningTable:1: is longer than 1000 octets"),
     ],
 )
 def test_a_line_that_cannot_be_right_is_an_error_with_its_place(keys: str, signs: str, message: str) -> None:
