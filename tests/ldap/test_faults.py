@@ -295,3 +295,25 @@ async def test_a_wrong_service_password_is_told_loudly(slapd, authority):
         assert "ldap_server_failed" in made.log.events()
         problems = [fields["problem"] for level, _, fields in made.log.lines if level == "error"]
         assert any(f"refuses the service account {SERVICE}" in problem for problem in problems)
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize(
+    ("line", "words"), [("dbnosync", "restrict bind"), ("threads 4", "disallow bind_simple")]
+)
+async def test_a_server_that_lets_nobody_bind_for_a_while_makes_no_password_wrong(
+    own_slapd, authority, checker, line, words
+):
+    with directory(settings_for(own_slapd.tls_url, authority=authority), checker=checker) as made:
+        assert await verify(made, "alice", password("alice")) == Verified("alice")  # who she is, is known now
+        own_slapd.reconfigure(line, f"{line}\n{words}")
+        until = time.monotonic() + BACK
+        said = ""  # first that the kept connection is gone
+        while "result 53" not in said:
+            assert time.monotonic() < until, said
+            with pytest.raises(Unavailable) as put_off:
+                await verify(made, "alice", password("alice"))
+            said = str(put_off.value)
+            await task.deferLater(reactor, 0.1)
+        own_slapd.reconfigure(words, "")
+        await comes_back(made)
