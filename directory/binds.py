@@ -27,6 +27,7 @@ from twisted.internet.ssl import (
 )
 from twisted.python.failure import Failure
 
+from directory.addresses import Resolving
 from directory.bind_connection import BindConnection, reason_of, trust
 from directory.bindwire import (
     BindResult,
@@ -71,6 +72,7 @@ class Binds:
         self._all: set[BindConnection] = set()
         self._patience = Deadlines(reactor, PATIENCE)
         self._probing = Deadlines(reactor, PROBE)
+        self._resolving = Resolving(reactor)
         self._is_stopped = False
         self._options: dict[int, Any] = {}
         self._is_counted = 0
@@ -180,8 +182,9 @@ class Binds:
             kept.hang_up()
         server = self._servers[index]
         try:
-            return await self._connect(index, server)
-        except (CancelledError, Transport, *_NO_CONNECTION) as wrong:
+            limit = server.connect_timeout + server.answer_timeout
+            return await ensureDeferred(self._connect(index, server)).addTimeout(limit, self._reactor)
+        except (CancelledError, TimeoutError, Transport, *_NO_CONNECTION) as wrong:
             if asker.has_left:  # endpoints have many words for having been cancelled
                 self._breakers.given_up(index)
                 raise CancelledError from None
@@ -198,7 +201,7 @@ class Binds:
         options = self._tls(index)
         connection = BindConnection(server, options)
         endpoint: Any = HostnameEndpoint(
-            self._reactor, server.host, server.port, timeout=server.connect_timeout
+            self._resolving, server.host, server.port, timeout=server.connect_timeout
         )
         if server.tls == "ldaps":
             endpoint = wrapClientTLS(options, endpoint)

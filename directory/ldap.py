@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import Any, Literal, cast
 
+from directory.addresses import addresses
 from directory.bindwire import PPOLICY, BindResult, Response
 from directory.people import Entry
 from directory.servers import Secured, Server
@@ -51,6 +52,19 @@ class _Tls(ldap3.Tls):  # type: ignore[misc]
         connection.socket.do_handshake()
 
 
+class _Server(ldap3.Server):  # type: ignore[misc]
+    """A server whose addresses are looked up with a limit."""
+
+    _address_info: list[list[Any]]
+
+    @property
+    def address_info(self) -> list[list[Any]]:
+        """The addresses, with what ldap3 notes of each. Raises OSError."""
+        if not self._address_info:
+            self._address_info = [[*found, None, None] for found in addresses(self.host, self.port)]
+        return self._address_info
+
+
 class Session:
     """One connection. Used by one thread at a time; after any exception it is closed and not used again."""
 
@@ -58,7 +72,7 @@ class Session:
         self.server = server
         self._is_hung_up = False
         # A Server object of its own: ldap3's is not safe to share between threads.
-        target = ldap3.Server(
+        target = _Server(
             server.host,
             port=server.port,
             use_ssl=server.tls == "ldaps",

@@ -9,7 +9,7 @@ import random
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from threading import Lock
+from threading import Lock, Thread
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, fail
@@ -28,7 +28,6 @@ IDLE_MAX, AGE_MAX = 60.0, 1800.0  # seconds; below what servers and firewalls al
 
 T = TypeVar("T")
 Errand = Callable[[Session], T]
-
 
 #: Makes a connected session ready for errands; raises Unavailable.
 Prepare = Callable[[Session], None]
@@ -85,13 +84,14 @@ class Sessions:
         self._pool.start()
 
     def stop(self) -> None:
-        """Hang up on all servers; waits for the threads, which that sets free."""
+        """Hang up on all servers, which sets the threads free; not waited for, since the reactor would."""
         if self._is_stopped:
             return
-        self._is_stopped = True
+        with self._lock:  # from here on nothing is kept
+            self._is_stopped = True
         for ticket in tuple(self._tickets):
             self._give_up(ticket, "the directory is being closed")
-        self._pool.stop()
+        Thread(target=self._pool.stop, name="ldap-stop", daemon=True).start()
         for kept in self._idle.values():
             while kept:
                 kept.pop().session.close()

@@ -36,8 +36,8 @@ FLOORS = {
     "directory": {
         0: "address bindwire filters identity troubles",
         1: "breakers domains drafts ownership people plans results roll shape",
-        2: "amend bind_connection binds cache entries file gauges hosts ldap ldap_directory ldap_settings"
-        " lookups nodes once passwords searches servers sessions settings",
+        2: "addresses amend bind_connection binds cache entries file gauges hosts ldap ldap_directory"
+        " ldap_settings lookups nodes once passwords searches servers sessions settings",
     },
     "ledger": {
         1: "app_passwords auth_script blocks charges counters escalation event_script events fitness grants"
