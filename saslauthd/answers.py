@@ -28,6 +28,10 @@ TEXTS: Mapping[str, tuple[wire.Code, str]] = {
 }
 
 
+#: Outcomes of a guess; all others are of somebody who has the password.
+GUESSES = frozenset({"unknown_login", "wrong_password", "app_password_only"})
+
+
 class Found(NamedTuple):
     """An outcome before anybody is let in, and the least time by which its refusal is put off."""
 

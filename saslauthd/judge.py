@@ -27,7 +27,7 @@ from ledger.app_passwords import parse_app_password
 from ledger.blocks import Blocklist
 from saslauthd import guard
 from saslauthd.admissions import Admissions
-from saslauthd.answers import Found, Request
+from saslauthd.answers import GUESSES, Found, Request
 from saslauthd.app_passwords import AppPasswords
 from saslauthd.guard import Case
 from saslauthd.mechanisms import Refused
@@ -35,9 +35,6 @@ from saslauthd.recollection import Recollection, Right, Wrong
 from saslauthd.sentry import Sentry
 from saslauthd.sharing import Sharing
 from saslauthd.sleepers import Sleepers
-
-#: Outcomes of a guess; all others are of somebody who has the password.
-GUESSES = frozenset({"unknown_login", "wrong_password"})
 
 
 class Judge:
@@ -141,6 +138,7 @@ class Judge:
         if given is not None:
             outcome = await self.app_passwords.judge(name, principal, given, request.rip)
         elif self.admissions.needs_app_password(name, principal):
+            await self.sentry.pretend(case)
             outcome = Refused("app_password_only", name)
         else:
             outcome = await self._directory_says(case, credentials, digest, name)
@@ -149,7 +147,7 @@ class Judge:
         if isinstance(outcome, Refused):
             if outcome.reason in GUESSES:
                 request.memory = "repeated" if case.sight.repeated else ""
-                await self.sentry.failed(case, surely=outcome.reason != "unknown_login")
+                await self.sentry.failed(case, surely=outcome.reason == "wrong_password")
                 now = self._reactor.seconds()
                 self.recollection.refused(name, digest, outcome.reason, put_off, now, case.era)
             else:

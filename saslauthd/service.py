@@ -125,7 +125,9 @@ class AuthService:
     def _apply(self, settings: Settings) -> None:
         auth, judge = settings.auth, self._judge
         self._sentry.rules = auth.guard.rules
-        judge.admissions = auth.admissions
+        if judge.admissions != auth.admissions:
+            judge.admissions = auth.admissions
+            judge.forget()
         judge.recollection.wrong_for = auth.cache.failures
         judge.recollection.right_for = auth.cache.successes
         for factory in self._factories:

@@ -17,7 +17,7 @@ from tests.lab.processes import is_free
 from tests.lab.story import reset
 
 #: The bases that this process holds, each by a name that goes with the process (unix(7), abstract).
-_HELD: dict[int, socket] = {}
+_HELD: set[int] = set()
 
 
 def free_port_base(start: int = 20000) -> int:
@@ -37,7 +37,8 @@ def _is_ours(base: int) -> bool:
         except OSError:
             name.close()
             return False
-        _HELD[base] = name
+        name.detach()  # it stays open for as long as this process lasts
+        _HELD.add(base)
     return True
 
 

@@ -500,3 +500,20 @@ async def test_no_line_no_metric_and_no_form_of_an_object_holds_a_password(house
             assert word not in forms
     finally:
         del PASSWORDS["carol"]
+
+
+@scene
+async def test_who_guesses_cannot_tell_a_login_that_takes_nothing_else_from_one_that_nobody_has(house):
+    guarded = tight(pair=5, binds=4)
+    only, memory = AppPasswordOnly(logins=("alice",)), AuthCacheSettings(failures=0.0)
+    settings(house.set_up, guard=guarded, app_password_only=only, cache=memory)
+    told = {}
+    for number, login in enumerate(("alice", "nobody")):
+        rip = b"203.0.113.%d" % number
+        told[login] = [await house.ask(login, b"guess%d" % n, rip) for n in range(7)]
+        marks = [guard.Trace(login, f"203.0.113.{number}/32", "")]
+        told[login].append(await house.set_up.ledger.guard_look(guard.questions(marks[0])))
+    counts = {login: (*rest, tuple(seen.count for seen in looked)) for login, (*rest, looked) in told.items()}
+    assert counts["alice"] == counts["nobody"]
+    assert {NO, LATER} <= set(counts["alice"])
+    assert await house.ask(password=await house.give()) == OK  # from home, the app password is let in
