@@ -146,10 +146,12 @@ class CachedDirectory:
             return self._answers.clear()
         return self._answers.drop_login(login)
 
-    def forget(self, login: str) -> None:
-        """Ask anew for one login, whoever else is being asked for."""
+    def doubt(self, login: str) -> None:
+        """Ask anew for one login, whoever else is being asked for; what is known still bridges an outage."""
         self._flights.pop(Login(login), None)
-        self._answers.drop(Login(login))
+        answer = self._answers.get(Login(login))
+        if answer is not None:
+            answer.fresh_until = self._reactor.seconds()
 
     def start(self) -> None:
         """Start the directory."""

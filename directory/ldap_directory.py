@@ -161,7 +161,7 @@ class LdapDirectory:
             reason = judge(await self._bind(person.dn, password, until))
             if reason is not None:
                 # The name may be an old one: the next attempt looks it up again.
-                self._people.forget(login)
+                self._people.doubt(login)
                 return Denied(reason)
         return Denied(person.stopped) if person.stopped is not None else Verified(person.name)
 

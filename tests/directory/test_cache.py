@@ -206,6 +206,20 @@ def test_answer_under_way_during_a_flush_is_neither_kept_nor_given_to_who_asks_l
     assert cache.look_up(QUESTION) is ALICE
 
 
+def test_an_answer_that_is_doubted_is_asked_for_anew_and_still_bridges_an_outage(cache, slow):
+    outcome(cache.look_up(QUESTION))
+    slow.answer(ALICE)
+    cache.doubt("alice")
+    during = outcome(cache.look_up(QUESTION))
+    slow.fail()
+    assert during == [ALICE]
+    assert cache.state() == "stale"
+    after = outcome(cache.look_up(QUESTION))
+    slow.answer(None)
+    assert after == [None]
+    cache.doubt("nobody")
+
+
 def test_directory_that_answers_at_once_is_served_too(slow, clock):
     slow.look_up = lambda question: ALICE
     cache = CachedDirectory(slow, CacheSettings(), reactor=clock)

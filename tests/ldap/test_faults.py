@@ -267,6 +267,14 @@ async def test_stale_answers_bridge_an_outage_and_the_state_says_so(own_slapd, a
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_wrong_password_before_an_outage_makes_nobody_unknown_in_it(own_slapd, authority):
+    with directory(settings_for(own_slapd.tls_url, authority=authority)) as made:
+        assert await verify(made, "alice", b"wrong") == Denied("wrong_password")
+        own_slapd.stop()
+        assert (await look_up(made, "alice")).name == "alice"
+
+
+@pytest_twisted.ensureDeferred
 async def test_old_hosts_bridge_an_outage_and_the_state_says_so(own_slapd, authority):
     from directory.cache import CacheSettings
 
