@@ -24,13 +24,14 @@ from directory.identity import (
     Network,
     Principal,
     Question,
+    Reason,
     Unavailable,
     Verified,
     normal_login,
 )
 from directory.ldap import Session
 from directory.ldap_settings import LdapSettings
-from directory.lookups import Lookups
+from directory.lookups import LOOK_UP, Lookups
 from directory.passwords import is_acceptable
 from directory.people import Person
 from directory.results import judge
@@ -38,6 +39,8 @@ from directory.searches import Searches
 from directory.sessions import Sessions
 
 CHECK = 6.5  # seconds for a look-up and a bind together; saslauthd answers within 7
+#: What a server says of a name under which nothing is any more.
+_WHEN_MOVED = ("wrong_password", "unknown_login")
 BIND_PATIENCE = 3  # seconds for the answer to a bind: hashes cost time
 
 
@@ -154,28 +157,50 @@ class LdapDirectory:
             reason = judge(await self._bind(dn, password, until))
             if reason is not None:
                 return Denied(reason)
-        person = await self._person(login)
+        found = self._people.look_up(Login(login))
+        is_old = not isinstance(found, Deferred)
+        person = await _person(found)
         if person is None:
             return Denied("unknown_login")
         if not dn:
             reason = judge(await self._bind(person.dn, password, until))
+            if reason in _WHEN_MOVED and is_old:
+                person, reason = await self._elsewhere(login, person, reason, password, until)
             if reason is not None:
-                # The name may be an old one: the next attempt looks it up again.
-                self._people.doubt(login)
                 return Denied(reason)
         return Denied(person.stopped) if person.stopped is not None else Verified(person.name)
 
-    async def _person(self, login: str) -> Person | None:
-        found = self._people.look_up(Login(login))
-        person = await found if isinstance(found, Deferred) else found
-        assert person is None or isinstance(person, Person)
-        return person
+    async def _elsewhere(
+        self, login: str, old: Person, reason: Reason | None, password: bytes, until: float
+    ) -> tuple[Person, Reason | None]:
+        """What is said where the entry is now: it may have been moved since it was looked up.
+
+        The verdict stands for an entry that is where it was, and while nobody can say where it is.
+        """
+        self._people.doubt(login)
+        if until - self._reactor.seconds() < LOOK_UP:
+            return old, reason
+        try:
+            person = await _person(self._people.look_up(Login(login)))
+        except Unavailable:
+            return old, reason
+        if person is None:
+            return old, "unknown_login"
+        if person.dn == old.dn:
+            return person, reason
+        return person, judge(await self._bind(person.dn, password, until))
 
     async def _bind(self, dn: str, password: bytes, until: float) -> BindResult:
         left = until - self._reactor.seconds()
         if left <= 0:
             raise Unavailable("looking the login up took all the time there was")
         return await self._checker.check(dn, password, left)
+
+
+async def _person(found: Principal | Deferred[Principal | None] | None) -> Person | None:
+    person = await found if isinstance(found, Deferred) else found
+    assert person is None or isinstance(person, Person)
+    return person
 
 
 def _owner(found: Principal | None) -> Principal | None:

@@ -7,7 +7,8 @@ from twisted.internet.defer import CancelledError, gatherResults
 
 from directory.identity import Denied, Unavailable, Verified
 from tests.ldap.house import directory, settings_for, verify
-from tests.ldap.slapd import BASE, SUBMITTERS, password, user
+from tests.ldap.scripted import SEARCH, Scripted, bound, done, entry
+from tests.ldap.slapd import BASE, SUBMITTERS, dn_of, ldif, password, user
 
 # login, password, what comes of it
 OUTCOMES = [
@@ -127,3 +128,37 @@ async def test_who_hangs_up_while_being_judged_takes_the_server_from_nobody(
         own_slapd.thaw()
         assert await verify(made, "alice", password("alice")) == Verified("alice")
         assert "ldap_server_failed" not in made.log.events()
+
+
+@pytest_twisted.ensureDeferred
+async def test_whoever_is_moved_logs_in_at_once_and_whoever_is_removed_is_unknown(
+    own_slapd, authority, checker
+):
+    with directory(settings_for(own_slapd.tls_url, authority=authority), checker=checker) as made:
+        for login in ("alice", "bob"):
+            assert await verify(made, login, password(login)) == Verified(login)
+        own_slapd.change("ldapadd", ldif(f"ou=staff,{BASE}", objectClass="organizationalUnit", ou="staff"))
+        move = ("changetype: modrdn", "newrdn: uid=alice", "deleteoldrdn: 0", f"newsuperior: ou=staff,{BASE}")
+        own_slapd.change("ldapmodify", "\n".join([f"dn: {dn_of('alice')}", *move, ""]))
+        own_slapd.change("ldapdelete", f"{dn_of('bob')}\n")
+        assert await verify(made, "alice", password("alice")) == Verified("alice")
+        assert await verify(made, "alice", b"wrong") == Denied("wrong_password")
+        assert await verify(made, "bob", password("bob")) == Denied("unknown_login")
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_wrong_password_of_somebody_known_is_sent_once(checker):
+    here = entry("uid=alice,dc=example,dc=org", uid=["alice"], mail=["alice@example.org"])
+    quiet = dict.fromkeys(("groups", "delegates", "hosts", "domain_aliases"), "")
+
+    def script(kind, _):
+        right = server.binds[-1][1] == b"right"
+        return [here, done()] if kind == SEARCH else [bound(0 if right else 49)]
+
+    with Scripted(script) as server:
+        with directory(settings_for(server.url, filters=quiet), checker=checker) as made:
+            assert await verify(made, "alice", b"right") == Verified("alice")
+            assert await verify(made, "alice", b"wrong") == Denied("wrong_password")
+        assert [name for name, _ in server.binds if name.startswith("uid=")] == [
+            "uid=alice,dc=example,dc=org"
+        ] * 2
