@@ -24,8 +24,11 @@ def find_unfit(info: Mapping[str, str], *, insist: bool) -> Unfit | None:
         return "cluster", "it is a Redis Cluster"
     if info.get("role", "master") != "master":
         return "READONLY", "it is a replica"
+    version = info.get("redis_version", "")
+    if version.partition(".")[0].isdigit() and int(version.partition(".")[0]) < 7:
+        return "old", f"it is Redis {version}"
     policy = info.get("maxmemory_policy", "noeviction")
-    if policy.startswith("allkeys") and not insist:
+    if policy != "noeviction" and not insist:  # volatile-* as well: everything that counts has an end
         return "evicts", f"it evicts keys that are in use (maxmemory-policy {policy})"
     return None
 

@@ -18,7 +18,7 @@ from redis.exceptions import TimeoutError as RedisTimeout
 
 from ledger.fitness import find_open, find_unfit, read_info
 from ledger.resp import Failed
-from ledger.settings import RedisSettings, is_loopback, parse_server
+from ledger.settings import RedisSettings, SentinelSettings, is_loopback, parse_server
 from ledger.wire import Silence, Wire
 
 PATIENCE = 1.0  # seconds for one call, and for dialling
@@ -40,12 +40,13 @@ MENDS = {
     "CROSSSLOT": "it is a Redis Cluster, where a charge over several subjects could not be one step",
     "cluster": "a charge over several subjects could not be one step there: use a primary behind Sentinel",
     "evicts": "set maxmemory-policy noeviction, or ledger.redis.insist: true and lose limits under pressure",
+    "old": "Redis 7.0 or later is needed, or a Valkey",
     "open": "give it a password, or bind it to 127.0.0.1; or set ledger.redis.insist: true",
     "timeout": "is it stopped, overloaded or cut off?",
     "connection": "is it running, and is ledger.redis.url right?",
 }
 #: Errors after which another server may be the right one.
-_ELSEWHERE = {"READONLY", "MASTERDOWN", "NOAUTH", "WRONGPASS", "cluster", "evicts", "open"}
+_ELSEWHERE = {"READONLY", "MASTERDOWN", "NOAUTH", "WRONGPASS", "cluster", "evicts", "open", "old"}
 
 
 class Trouble(Exception):
@@ -140,7 +141,7 @@ class Link:
 
     async def _dial(self) -> None:
         self.close()
-        connection = self._connecting(*await self._where())
+        connection = self._connecting(*await self._where(), self._settings.db, self._settings)
         try:
             await connection.connect()
             await self._check(connection)
@@ -150,15 +151,14 @@ class Link:
         self._connection = connection
         self._wire = Wire(connection._writer.transport, PATIENCE)
 
-    def _connecting(self, host: str, port: int, **other: Any) -> Any:
-        s = self._settings
-        secret = s.password.reveal() if s.password else None
-        known: dict[str, Any] = {"db": s.db, "username": s.user or None, "password": secret, **other}
+    def _connecting(self, host: str, port: int, db: int, by: RedisSettings | SentinelSettings) -> Any:
+        s, secret = self._settings, by.password.reveal() if by.password else None
+        known: dict[str, Any] = {"db": db, "username": by.user or None, "password": secret}
         known |= {"socket_timeout": None, "socket_connect_timeout": None, "protocol": 2}
         if s.socket:
             return UnixDomainSocketConnection(path=s.socket, **known)
         if s.tls:
-            known |= {"ssl_ca_certs": s.ca_file or None, "ssl_check_hostname": True}
+            known["ssl_ca_certs"], known["ssl_check_hostname"] = s.ca_file or None, True
             return SSLConnection(host=host, port=port, **known)
         return Connection(host=host, port=port, **known)
 
@@ -183,13 +183,12 @@ class Link:
         raise Trouble("connection", f"no Sentinel names a primary of {s.sentinel.service}")
 
     async def _ask_sentinel(self, server: str) -> tuple[str, int] | None:
-        host, port = parse_server(server)
-        connection = self._connecting(host, port, db=0, username=None, password=None)
+        asked = self._settings.sentinel
+        connection = self._connecting(*parse_server(server), 0, asked)
         try:
             await connection.connect()
-            name = self._settings.sentinel.service
-            found = await _ask(connection, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", name)
-            return (found[0].decode(), int(found[1])) if found else None
+            found = await _ask(connection, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", asked.service) or None
+            return found and (found[0].decode(), int(found[1]))
         finally:
             _hang_up(connection)
 

@@ -57,6 +57,10 @@ class SentinelSettings:
         default=(), metadata={"help": "the Sentinels, host:port; they are asked for the primary"}
     )
     service: str = field(default="mymaster", metadata={"help": "what the Sentinels call the primary"})
+    user: str = field(default="", metadata={"help": "the ACL user at the Sentinels; without one, `default`"})
+    password: Secret | None = field(
+        default=None, metadata={"help": "{file: /path} or {credential: name}; that of the Sentinels"}
+    )
 
     def __post_init__(self) -> None:
         for server in self.servers:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from ledger.fitness import find_unfit
 from ledger.settings import RedisSettings
 from sidecar.settings import Secret
 from tests.policyd.house import ROOT
@@ -87,6 +88,32 @@ def test_tls_is_spoken_to_a_server_of_our_ca_and_of_that_name_and_to_no_other(
     finally:
         host.remove()
         server.remove()
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_sentinels_are_asked_with_a_password_of_their_own(tmp_path: Path, given: bool) -> None:
+    primary = Server(port=free_port()).start()
+    text = f"requirepass xyz\nsentinel monitor mymaster 127.0.0.1 {primary.port} 1\n"
+    sentinel = Server(port=free_port(), config=text).start()
+    (tmp_path / "password").write_text("xyz")
+    (tmp_path / "password").chmod(0o600)
+    password = f', password: {{file: "{tmp_path}/password"}}' if given else ""
+    more = f', sentinel: {{servers: ["127.0.0.1:{sentinel.port}"]{password}}}'
+    host = Host(primary, "t:", "mx1.example.org", url="redis://127.0.0.1:1/0", more=more)
+    try:
+        host.start(ready="state=ok" if given else "no Sentinel names a primary")
+    finally:
+        host.remove()
+        sentinel.remove()
+        primary.remove()
+
+
+@pytest.mark.parametrize(
+    ("version", "word"), [("6.0.16", "old"), ("7.0.15", None), ("10.1.0", None), ("", None), ("odd", None)]
+)
+def test_a_redis_that_cannot_run_the_script_is_named_by_its_version(version: str, word: str | None) -> None:
+    unfit = find_unfit({"redis_version": version}, insist=True)
+    assert (unfit and unfit[0]) == word
 
 
 @pytest.mark.parametrize(

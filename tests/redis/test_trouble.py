@@ -234,6 +234,7 @@ def test_scripts_that_are_flushed_all_the_time_are_nobodys_trouble(place: tuple[
     ("options", "label"),
     [
         (("--maxmemory-policy", "allkeys-lru"), "evicts"),
+        (("--maxmemory-policy", "volatile-ttl"), "evicts"),
         (("--cluster-enabled", "yes"), "cluster"),
         (("--bind", "127.0.0.1", "-198.51.100.1", "--protected-mode", "no"), "open"),
     ],
