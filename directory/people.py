@@ -18,6 +18,7 @@ from directory.ownership import Extent, Grants, Listing, expand
 from directory.plans import names_of_groups
 from directory.roll import parse_network
 from directory.shape import Shape
+from directory.terms import covers
 from directory.troubles import Puzzling
 
 Listed = Mapping[str, Mapping[Address, str]]
@@ -244,7 +245,6 @@ def _with_listed(pile: _Pile, listed: Listed) -> Mapping[Address, str]:
 
 
 def _has_accepted(entry: Entry, shape: Shape, reading: Reading) -> bool:
-    names = shape.names("terms")
-    if not names:
+    if not (names := shape.names("terms")):
         return not reading.terms_required
-    return any(text >= reading.terms_version for text in entry.texts(names))
+    return any(covers(text, reading.terms_version) for text in entry.texts(names))

@@ -51,7 +51,7 @@ class TermsSettings:
     url: str = field(default="", metadata={"help": "where terms can be accepted; shown in the refusal"})
     version: str = field(
         default="",
-        metadata={"help": "LDAP: the version or date, compared as text, that was accepted at least"},
+        metadata={"help": "LDAP: the version (1.10) or date (2026-01-31) that was accepted at least"},
     )
 
 

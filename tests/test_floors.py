@@ -34,7 +34,7 @@ FLOORS = {
         4: "__main__",
     },
     "directory": {
-        0: "address bindwire filters identity troubles",
+        0: "address bindwire filters identity terms troubles",
         1: "breakers domains drafts ownership people plans results roll shape",
         2: "addresses amend bind_connection binds cache entries file gauges hosts ldap ldap_directory"
         " ldap_settings lookups nodes once passwords searches servers sessions settings",
