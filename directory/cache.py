@@ -7,7 +7,7 @@ never keeps a password.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +26,8 @@ from directory.identity import (
     Verified,
 )
 from sidecar.settings import duration
+
+BRIDGE = 2.0  # seconds after which an older answer serves: servers that are well answer sooner
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +113,18 @@ def _is(principal: Principal | None, login: str) -> bool:
 class CachedDirectory:
     """A directory.identity.Directory that remembers what another one answered."""
 
-    def __init__(self, inner: Directory, settings: CacheSettings, *, reactor: Any, log: Any = None) -> None:
+    def __init__(
+        self,
+        inner: Directory,
+        settings: CacheSettings,
+        *,
+        reactor: Any,
+        log: Any = None,
+        is_away: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """While the directory `is_away` nobody waits for it whom an older answer may serve."""
         self._log = log
+        self._is_away = is_away
         self._inner = inner
         self._settings = settings
         self._reactor = reactor
@@ -125,10 +137,17 @@ class CachedDirectory:
 
         Fails with Unavailable when the directory is, unless an older answer may still serve.
         """
-        answer = self._answers.get(question)
-        if answer is not None and self._reactor.seconds() < answer.fresh_until:
+        answer, now = self._answers.get(question), self._reactor.seconds()
+        if answer is not None and now < answer.fresh_until:
             return answer.principal
-        return self._join(question)
+        waiting = self._join(question)
+        if answer is None or now >= answer.stale_until:
+            return waiting
+        if self._is_away():
+            waiting.addErrback(lambda _: None)  # asked behind, for the next one
+            self._set_stale(True)
+            return answer.principal
+        return waiting.addTimeout(BRIDGE, self._reactor, lambda *_: answer.principal)
 
     def verify(self, credentials: Credentials) -> Awaitable[Verified | Denied]:
         """What the directory says, each time."""
@@ -166,7 +185,7 @@ class CachedDirectory:
         """``stale`` while old answers bridge an outage, else what the directory says."""
         return "stale" if self._stale else self._inner.state()
 
-    def _join(self, question: Question) -> Principal | Deferred[Principal | None] | None:
+    def _join(self, question: Question) -> Deferred[Principal | None]:
         waiting: Deferred[Principal | None] = Deferred()
         flight = self._flights.get(question)
         if flight is not None:
@@ -182,6 +201,8 @@ class CachedDirectory:
             result = self._inner.look_up(question)
             principal = await result if isinstance(result, Awaitable) else result
         except Mistaken:
+            if self._flights.get(question) is flight:
+                self._answers.drop(question)
             raise
         except Unavailable:
             answer = self._answers.get(question)

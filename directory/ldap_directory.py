@@ -105,7 +105,9 @@ class LdapDirectory:
         self._searches = Searches(settings, reading, owning=owning, groups=groups)
         self._reactor = reactor
         self._lookups = Lookups(settings, self._searches, times, reactor=reactor, log=log)
-        self._people = CachedDirectory(self._lookups, times, reactor=reactor, log=log)
+        self._people = CachedDirectory(
+            self._lookups, times, reactor=reactor, log=log, is_away=self._lookups.is_away
+        )
         self._checker = checker or own_checker(settings, reactor=reactor, log=log)
 
     def start(self) -> None:

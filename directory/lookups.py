@@ -11,7 +11,7 @@ from typing import Any
 from twisted.internet.defer import Deferred, ensureDeferred, succeed
 from twisted.python.failure import Failure
 
-from directory.cache import CacheSettings
+from directory.cache import BRIDGE, CacheSettings
 from directory.hosts import Background
 from directory.identity import (
     Credentials,
@@ -31,7 +31,7 @@ from directory.sessions import Sessions
 from directory.troubles import Ambiguous, Puzzling, Refused
 
 LOOK_UP = 4.0  # seconds; policyd answers within 5
-READ_ALL = 30.0  # seconds for the background; a server that does not answer is given up sooner
+READ_ALL = 30.0  # seconds for the background, of which a question waits for LOOK_UP at most
 AGAIN = 60.0  # seconds until the same complaint is told again
 
 
@@ -107,10 +107,12 @@ class Lookups:
         return ensureDeferred(self._look_up(question.name))
 
     async def _look_up(self, login: str) -> Principal | None:
+        until = self._reactor.seconds() + LOOK_UP
         background = await self.background()
+        left = max(0.1, until - self._reactor.seconds())
         try:
             found = await self._sessions.run(
-                lambda session: self._searches.find_person(session, login, background), LOOK_UP
+                lambda session: self._searches.find_person(session, login, background), left
             )
         except (Puzzling, Ambiguous) as wrong:
             self._log.error("directory_puzzle", login=login, problem=str(wrong))
@@ -128,7 +130,20 @@ class Lookups:
         self._reading.append(waiting)
         if len(self._reading) == 1:
             self._read_background()
-        return waiting
+        if anew:
+            return waiting
+        patience = LOOK_UP if not self._may_bridge() else 0 if self.is_away() else BRIDGE
+        return waiting.addTimeout(patience, self._reactor, self._late)
+
+    def _late(self, *_: object) -> Background:
+        """What a question makes do with."""
+        if self._background is None or not self._may_bridge():
+            raise Unavailable(f"hosts and domain aliases were not read within {LOOK_UP:g} s")
+        return self._background
+
+    def is_away(self) -> bool:
+        """Whether no server answered when it was asked last."""
+        return self._sessions.is_down
 
     @property
     def known_background(self) -> Background | None:

@@ -5,7 +5,16 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 
 from directory.cache import CachedDirectory, CacheSettings
-from directory.identity import Certificate, Credentials, Denied, Login, Network, Principal, Unavailable
+from directory.identity import (
+    Certificate,
+    Credentials,
+    Denied,
+    Login,
+    Mistaken,
+    Network,
+    Principal,
+    Unavailable,
+)
 
 ALICE = Principal("login", "alice")
 QUESTION = Login("alice")
@@ -116,6 +125,52 @@ def test_old_answer_serves_while_the_directory_is_away_and_no_longer_than_stated
     assert cache.state() == "stale"
     clock.advance(1)
     refused = outcome(cache.look_up(QUESTION))
+    slow.fail()
+    assert refused[0].check(Unavailable)
+
+
+def test_nobody_with_an_old_answer_waits_for_a_directory_that_is_known_to_be_away(slow, clock):
+    away = []
+    settings = CacheSettings(ttl=60, stale=600)
+    cache = CachedDirectory(slow, settings, reactor=clock, is_away=lambda: bool(away))
+    outcome(cache.look_up(QUESTION))
+    slow.answer(ALICE)
+    clock.advance(60)
+    away.append(True)
+    assert cache.look_up(QUESTION) is ALICE
+    assert cache.look_up(QUESTION) is ALICE
+    assert cache.state() == "stale"
+    assert len(slow.asked) == 1  # behind
+    slow.fail()
+    assert cache.look_up(QUESTION) is ALICE
+    slow.answer(other := Principal("login", "alice", domain="example.net"))
+    assert cache.state() == "ok"
+    assert cache.look_up(QUESTION) is other
+    assert outcome(cache.look_up(Login("bob"))) == []
+
+
+def test_old_answer_serves_before_a_slow_directory_has_answered(cache, slow, clock):
+    outcome(cache.look_up(QUESTION))
+    slow.answer(ALICE)
+    clock.advance(60)
+    waiting = outcome(cache.look_up(QUESTION))
+    clock.advance(1.9)
+    assert waiting == []
+    clock.advance(0.1)
+    assert waiting == [ALICE]
+    slow.answer(None)
+    assert cache.look_up(QUESTION) is None
+
+
+def test_what_the_directory_has_wrong_is_not_served_later_either(cache, slow, clock):
+    outcome(cache.look_up(QUESTION))
+    slow.answer(ALICE)
+    clock.advance(60)
+    outcome(cache.look_up(QUESTION))
+    slow.asked.pop(0)[1].errback(Mistaken("two entries"))
+    refused = outcome(cache.look_up(QUESTION))
+    clock.advance(3)
+    assert refused == []
     slow.fail()
     assert refused[0].check(Unavailable)
 

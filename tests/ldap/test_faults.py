@@ -13,13 +13,14 @@ from pathlib import Path
 import pytest
 import pytest_twisted
 from twisted.internet import reactor, task
-from twisted.internet.defer import DeferredList
+from twisted.internet.defer import Deferred, DeferredList
 
-from directory.identity import Denied, Network, Unavailable, Verified
+from directory.cache import CacheSettings
+from directory.identity import Denied, Login, Network, Unavailable, Verified
 from sidecar.settings import Secret
 from tests.ldap.house import directory, look_up, settings_for, verify
 from tests.ldap.proxy import Proxy
-from tests.ldap.slapd import SERVICE, Slapd, password, user
+from tests.ldap.slapd import BASE, SERVICE, Slapd, password, user
 
 AUTH, RCPT, BACK = 8.0, 5.0, 10.0
 
@@ -250,8 +251,6 @@ async def test_the_next_server_answers_and_the_first_one_gets_its_place_back(
 
 @pytest_twisted.ensureDeferred
 async def test_stale_answers_bridge_an_outage_and_the_state_says_so(own_slapd, authority):
-    from directory.cache import CacheSettings
-
     times = CacheSettings(ttl=0.2)
     with directory(settings_for(own_slapd.tls_url, authority=authority), times=times) as made:
         alice = await look_up(made, "alice")
@@ -275,9 +274,48 @@ async def test_a_wrong_password_before_an_outage_makes_nobody_unknown_in_it(own_
 
 
 @pytest_twisted.ensureDeferred
-async def test_old_hosts_bridge_an_outage_and_the_state_says_so(own_slapd, authority):
-    from directory.cache import CacheSettings
+async def test_who_is_known_waits_for_no_servers_that_are_known_to_be_away(own_slapd, authority):
+    settings = settings_for(*[own_slapd.tls_url] * 5, authority=authority, hosts_base=f"ou=hosts,{BASE}")
+    with directory(settings, times=CacheSettings(ttl=1)) as made:
+        alice = await look_up(made, "alice")
+        own_slapd.freeze()
+        try:
+            until = time.monotonic() + 40  # each of five takes 2 s to be found out
+            while made.state() != "stale" or not made._lookups.is_away():
+                assert time.monotonic() < until
+                assert (await look_up(made, "alice")).name == "alice"
+                await task.deferLater(reactor, 0.1)
+            for _ in range(5):
+                found = made.look_up(Login("alice"))
+                assert not isinstance(found, Deferred)
+                assert found.addresses == alice.addresses
+        finally:
+            own_slapd.thaw()
+        await comes_back(made)
+        until = time.monotonic() + BACK
+        while made.state() != "ok":
+            assert time.monotonic() < until
+            await look_up(made, "alice")
+            await task.deferLater(reactor, 0.1)
 
+
+@pytest_twisted.ensureDeferred
+async def test_the_first_look_up_waits_for_hosts_no_longer_than_for_anything_else(own_slapd, authority):
+    own_slapd.freeze()
+    try:
+        settings = settings_for(*[own_slapd.tls_url] * 8, authority=authority, hosts_base=f"ou=hosts,{BASE}")
+        with directory(settings) as made:
+            began = time.monotonic()
+            for question in (Login("alice"), Network("192.0.2.1")):
+                with pytest.raises(Unavailable):
+                    await look_up(made, question)
+            assert time.monotonic() - began < 14  # 4 s each; eight servers take 16 s
+    finally:
+        own_slapd.thaw()
+
+
+@pytest_twisted.ensureDeferred
+async def test_old_hosts_bridge_an_outage_and_the_state_says_so(own_slapd, authority):
     printer = Network("192.0.2.10")
     times = CacheSettings(ttl=0.2, stale=30)
     with directory(settings_for(own_slapd.tls_url, authority=authority), times=times) as made:
