@@ -21,6 +21,7 @@ from directory.identity import (
     Credentials,
     Denied,
     Login,
+    Mistaken,
     Network,
     Principal,
     Question,
@@ -104,6 +105,7 @@ class LdapDirectory:
         principal knows its own."""
         self._searches = Searches(settings, reading, owning=owning, groups=groups)
         self._reactor = reactor
+        self._log = log
         self._lookups = Lookups(settings, self._searches, times, reactor=reactor, log=log)
         self._people = CachedDirectory(
             self._lookups, times, reactor=reactor, log=log, is_away=self._lookups.is_away
@@ -135,8 +137,18 @@ class LdapDirectory:
             return found.addCallback(_owner) if isinstance(found, Deferred) else _owner(found)
         background = self._lookups.known_background
         if background is not None:
-            return _host(background, question)
-        return self._lookups.background().addCallback(_host, question)
+            return self._host(background, question)
+        return self._lookups.background().addCallback(self._host, question)
+
+    def _host(self, background: Background, question: Certificate | Network) -> Principal | None:
+        if isinstance(question, Certificate):
+            listed = background.roll.certificates
+            hosts = {listed[one].name for one in question.fingerprints if one in listed}
+            if len(hosts) > 1:
+                problem = f"a certificate and its key stand at more than one host: {', '.join(sorted(hosts))}"
+                self._log.error("directory_puzzle", problem=problem)
+                raise Mistaken(problem)
+        return _host(background, question)
 
     def principals(self) -> Deferred[tuple[Principal, ...]]:
         """Every host, read now: what Postfix's tables are made of. Logins are not listed."""

@@ -7,9 +7,9 @@ import pytest_twisted
 from twisted.internet import reactor, task
 
 from directory.cache import CacheSettings
-from directory.identity import Network, Unavailable
+from directory.identity import Certificate, Network, Unavailable
 from tests.ldap.house import directory, look_up, settings_for
-from tests.ldap.slapd import BASE, SERVICE
+from tests.ldap.slapd import BASE, SERVICE, host
 
 
 @pytest_twisted.ensureDeferred
@@ -44,6 +44,23 @@ async def test_what_is_stale_says_why(own_slapd, authority):
         assert made.state() == "stale"
         stale = next(fields for _, event, fields in made.log.lines if event == "directory_stale")
         assert "noSuchObject" in stale["problem"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_certificate_at_one_host_and_its_key_at_another_is_neither(own_slapd, authority):
+    first, second, third = ("sha256:" + two * 32 for two in ("11", "22", "33"))
+    own_slapd.change("ldapadd", host("w1", serialNumber="11" * 32, mailLocalAddress="w1@example.org"))
+    both = ["22" * 32, "33" * 32]
+    own_slapd.change("ldapadd", host("w2", serialNumber=both, mailLocalAddress="w2@example.org"))
+    with directory(settings_for(own_slapd.tls_url, authority=authority)) as made:
+        with pytest.raises(Unavailable, match="more than one host"):
+            await look_up(made, Certificate((first, second)))
+        told = [fields["problem"] for _, event, fields in made.log.lines if event == "directory_puzzle"]
+        assert len(told) == 1
+        assert first in told[0]
+        known = await look_up(made, Certificate((second, third)))
+        assert [str(address) for address in known.addresses if "org" in str(address)] == ["w2@example.org"]
+        assert (await look_up(made, Certificate((first, "sha256:" + "44" * 32)))).name == first
 
 
 async def eventually(made, login):
