@@ -6,10 +6,12 @@ server is best, nor how long to wait.
 
 from __future__ import annotations
 
+import re
+from base64 import b64decode
 from pathlib import Path
 from typing import Any
 
-from OpenSSL import SSL
+from OpenSSL import SSL, crypto
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IHandshakeListener
 from twisted.internet.protocol import Protocol, connectionDone
@@ -35,18 +37,22 @@ from directory.bindwire import (
 from directory.servers import Server
 from directory.troubles import Transport
 
-_PEM_END = "-----END CERTIFICATE-----"
+#: What OpenSSL takes for a certificate; what stands between them is anybody's, in any encoding.
+_PEM = re.compile(rb"-----BEGIN ((?:TRUSTED |X509 )?CERTIFICATE)-----(.*?)-----END \1-----", re.DOTALL)
 
 
 def trust(ca_file: str) -> Any:
     """What verifies certificates: the CAs in a PEM file, or the system's. Raises OSError and ValueError."""
     if not ca_file:
         return platformTrust()  # type: ignore[no-untyped-call]
-    blocks = Path(ca_file).read_text("ascii").split(_PEM_END)[:-1]
+    blocks = [found[2] for found in _PEM.finditer(Path(ca_file).read_bytes())]
+    if not blocks:
+        raise ValueError(f"{ca_file}: no certificate in it")
     try:
-        certificates = [Certificate.loadPEM((block + _PEM_END).encode()) for block in blocks]
+        # As DER, where what a TRUSTED one is trusted for stands behind it and is left unread.
+        certificates = [Certificate.load(b64decode(block), crypto.FILETYPE_ASN1) for block in blocks]
         return trustRootFromCertificates(certificates)  # type: ignore[no-untyped-call]
-    except SSL.Error as wrong:
+    except (SSL.Error, crypto.Error, ValueError) as wrong:
         raise ValueError(f"{ca_file}: {wrong}") from None
 
 
