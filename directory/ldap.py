@@ -29,11 +29,15 @@ with warnings.catch_warnings():  # ldap3 2.9.1 names attributes that pyasn1 0.6 
 # For a log of its own ldap3 reads each request back as text, and fails on passwords that are not UTF-8.
 Simple.encoding = "latin-1"
 
-PAGE = 500
-MOST = 1_000_000  # entries of one enumeration
-NO_SUCH_OBJECT = 32
-SIZE_LIMIT_EXCEEDED = 4
+PAGE, MOST = 500, 1_000_000  # entries of a page, and of one enumeration
+NO_SUCH_OBJECT, SIZE_LIMIT_EXCEEDED = 32, 4
 Scope = Literal["BASE", "LEVEL", "SUBTREE"]
+
+
+class _Socket(ssl.SSLSocket):
+    """Closed whatever happens: Python leaves it open when the server resets it before TLS begins."""
+
+    __del__ = ssl.SSLSocket.close
 
 
 class _Tls(ldap3.Tls):  # type: ignore[misc]
@@ -42,6 +46,7 @@ class _Tls(ldap3.Tls):  # type: ignore[misc]
     def __init__(self, context: ssl.SSLContext, name: str) -> None:
         super().__init__(validate=ssl.CERT_REQUIRED)
         self._context = context
+        context.sslsocket_class = _Socket
         self._name = name
 
     def wrap_socket(self, connection: Any, do_handshake: bool = False) -> None:
