@@ -27,11 +27,14 @@ from ledger.charges import Unavailable as LedgerUnavailable
 from milter import replies
 from milter.judgement import Verdict, decide, defer, let_through, overrule, refuse
 from milter.keys import Keys
+from milter.probe import NoAnswer
 from milter.questions import Rules, Signing
 from milter.refunds import WAIT, Refund, Refunds
 from milter.session import Message
+from milter.signer import Signer
 from milter.submitter import Claim, Doubt, Inquiry, Nobody, agreed, by_macros, by_record, claim, payer
 from milter.tables import Tables
+from milter.wire import encode_reply
 
 DEADLINE = 10.0  # seconds from the end of headers to our answer, the wait for a refund included
 
@@ -67,6 +70,7 @@ class Judge:
         self.rules = rules
         self.directory = directory
         self.keys = keys
+        self.signer: Signer | None = None
         self.refunds = Refunds(ledger, reactor=reactor, log=log)
         self._reactor = reactor
 
@@ -117,11 +121,30 @@ class Judge:
         except Nobody:
             return refuse("no_principal", replies.no_principal(rules.contact, case.incident))
         case.subject = principal.subject
-        verdict = decide(case.message, principal, rules, await self._tables(case.began), case.incident)
+        tables = await self._tables(case.began)
+        verdict = decide(case.message, principal, rules, tables, case.incident)
+        if verdict.outcome == "pass" and self.signer is not None and isinstance(tables, Tables):
+            verdict = await self._confirm(verdict, tables, self.signer, case)
         if verdict.outcome == "pass" and rules.by_record and rules.mode == "enforce":
             # Not before: until it passes, a message that dies with this process is given back.
             by_record(case.claimed, await self.ledger.take_up(case.mta, case.claimed.queue_id))
         return verdict
+
+    async def _confirm(self, verdict: Verdict, tables: Tables, signer: Signer, case: Case) -> Verdict:
+        """A verdict that stands if the signer has read its tables: what is not in them it relays unsigned."""
+        name, domain = tables.key_name(verdict.author), tables.signing_domain(verdict.author)
+        assert name is not None
+        assert domain is not None
+        assert self.keys is not None
+        selector = tables.keys[name].selector
+        try:
+            if await signer.signs(verdict.author, domain, selector, self.keys.version):
+                return verdict
+        except NoAnswer as silent:
+            return defer("signer_unavailable", case.incident, str(silent))
+        line = replies.new_key(domain, case.incident)
+        detail = f"OpenDKIM does not sign for {domain} with {selector}: is a reload missing?"
+        return Verdict("defer", "key_unread", encode_reply(line), verdict.author, detail)
 
     async def _tables(self, began: float | None) -> Signing:
         keys = self.keys

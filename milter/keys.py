@@ -67,6 +67,11 @@ class Keys:
         )
 
     @property
+    def version(self) -> object:
+        """Tells one state of the files from another."""
+        return self._signature
+
+    @property
     def trouble(self) -> str:
         """What is wrong with the tables, ``""`` when nothing is."""
         return "" if self._tables is not None else self._trouble

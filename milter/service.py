@@ -28,6 +28,7 @@ from milter.keys import Keys
 from milter.legacy import Legacy
 from milter.session import Answer, Session
 from milter.settings import Settings, SignSettings
+from milter.signer import Signer
 from milter.wire import Options, Packet
 from sidecar.exchange import Exchange
 from sidecar.listen import Listener
@@ -63,6 +64,7 @@ class MilterService:
         ledger = open_ledger(settings.ledger, reactor=reactor, log=log)
         self._keys = self._open_keys(settings.sign)
         self.judge = Judge(settings.rules, directory, ledger, self._keys, reactor=reactor, log=log)
+        self.judge.signer = self._open_signer(settings.sign)
         place = partial(Exchange, reactor=reactor, log=log)
         self._directory = place(
             "directory", settings.directory, directory, open=open_directory, take=self._take_directory
@@ -83,6 +85,11 @@ class MilterService:
         if sign.key_table is None or sign.signing_table is None:
             return None
         return Keys(sign.key_table, sign.signing_table, clock=self._reactor.seconds, log=self._log)
+
+    def _open_signer(self, sign: SignSettings) -> Signer | None:
+        if not sign.confirm or sign.socket is None:
+            return None
+        return Signer(sign.socket, reactor=self._reactor)
 
     def factory(self, listener: Listener) -> IProtocolFactory:
         """The factory of one listener."""
@@ -125,6 +132,7 @@ class MilterService:
         self._ledger.want(new.ledger)
         if new.sign != old.sign:
             self._keys = judge.keys = self._open_keys(new.sign)
+            judge.signer = self._open_signer(new.sign)
             self._look()
         judge.rules = new.rules
         for listener, factory in self._factories:

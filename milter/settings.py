@@ -83,6 +83,13 @@ class SignSettings:
         default=None,
         metadata={"help": "OpenDKIM's UNIX socket: `submitward dkim` asks there which key signs"},
     )
+    confirm: bool = field(
+        default=False,
+        metadata={
+            "help": "have the milter ask at `socket` whether OpenDKIM has read the tables, once a minute for"
+            " an author: mail waits for a reload that is missing. The milter's user needs that socket"
+        },
+    )
     keep: float = field(
         default=864000.0,
         metadata={
@@ -96,6 +103,8 @@ class SignSettings:
     def __post_init__(self) -> None:
         if (self.key_table is None) != (self.signing_table is None):
             raise ValueError("key_table and signing_table belong together: name both or neither")
+        if self.confirm and (self.socket is None or self.key_table is None):
+            raise ValueError("confirm needs socket, key_table and signing_table")
 
 
 @dataclass(frozen=True, slots=True)

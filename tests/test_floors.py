@@ -29,8 +29,8 @@ FLOORS = {
     "milter": {
         0: "wire",
         1: "author claims header judgement lines questions replies session submitter tables",
-        2: "keys settings",
-        3: "connections journal judge legacy refunds server service",
+        2: "keys probe settings",
+        3: "connections journal judge legacy refunds server service signer",
         4: "__main__",
     },
     "directory": {

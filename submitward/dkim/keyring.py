@@ -13,13 +13,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from milter.probe import NoAnswer, selector_of
 from milter.settings import SignSettings
 from milter.tables import TableError, parse_tables
 from submitward.bookkeeping import NO, UNAVAILABLE, USAGE, Refused
 from submitward.dkim import rotation, state
 from submitward.dkim.edits import Lines, Texts, lead
 from submitward.dkim.keyfile import KeyTrouble, danger, make_directory, make_key, read_public, remove_key
-from submitward.dkim.probe import NoAnswer, selector_of
 from submitward.dkim.record import NAME_MAX, owner_name
 from submitward.dkim.rotation import KeyState, Step
 from submitward.dkim.signer import ANYBODY, unicode_form

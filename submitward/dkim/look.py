@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from milter.probe import NoAnswer, selector_of
 from milter.tables import Tables
-from submitward.dkim.probe import NoAnswer, selector_of
 from submitward.dkim.published import judge
 from submitward.dkim.signer import ANYBODY, judge_signing, judge_unicode, public_half, signings
 from submitward.dns.ask import Ask

@@ -40,6 +40,7 @@ def test_of_policy_only_what_is_needed_is_read(tmp_path: Path) -> None:
         ("author: {modes: observe}", "author"),
         ("sign: {key_table: /a}", "key_table and signing_table belong together"),
         ("sign: {by: dkimpy}", "sign.by"),
+        ("sign: {key_table: /a, signing_table: /b, confirm: true}", "confirm needs socket, key_table"),
     ],
 )
 def test_what_is_wrong_is_said_with_its_place(tmp_path: Path, text: str, message: str) -> None:

@@ -17,7 +17,9 @@ from smtplib import SMTPResponseException
 from sqlite3 import connect
 
 import pytest
+import yaml
 
+from milter.probe import signature_of
 from tests.lab import Lab
 from tests.lab.cast import Cast
 from tests.lab.client import FRIEND, Reply, Session, compose, token
@@ -261,3 +263,48 @@ def test_what_is_only_observed_leaves_signed_all_the_same(lab: Lab, cast: Cast) 
                 (mail,) = delivered(lab, word)
                 assert mail.is_aligned
                 assert mail.message.lower().count(b"dkim-signature:") == 1
+
+
+@contextmanager
+def confirming(lab: Lab) -> Iterator[None]:
+    """The milter asks OpenDKIM whether it has read its tables."""
+    path = lab.places.settings
+    good = path.read_text()
+    settings = yaml.safe_load(good)
+    settings["sign"] |= {"socket": str(lab.places.socket("opendkim")), "confirm": True}
+
+    def reload(text: str) -> None:
+        told = lab.log("supervisor").count("milter: event=reload")
+        path.write_text(text)
+        lab.kill("milter", signal.SIGHUP)
+        wait_for("the milter reloads", lambda: lab.log("supervisor").count("milter: event=reload") > told)
+
+    try:
+        reload(yaml.safe_dump(settings))
+        yield
+    finally:
+        reload(good)
+
+
+def test_a_line_that_opendkim_has_not_read_again_makes_mail_wait_for_the_reload(
+    lab: Lab, bob: Sender, cast: Cast
+) -> None:
+    def reload(signs: bool) -> None:
+        lab.kill("opendkim", signal.SIGUSR1)
+        socket = lab.places.socket("opendkim")
+        wait_for("OpenDKIM reads its tables", lambda: (signature_of(socket, BOB) is not None) == signs)
+
+    with confirming(lab):
+        bob.send_signed()
+        try:
+            with spoiled(lab.places.postfix / "SigningTable", lambda path: path.write_text("")):
+                reload(signs=False)
+            with cast.login("bob") as session:  # on an older connection it would be signed
+                waiting = Sender(lab, session)
+                reply = waiting.send()
+                assert (reply.code, reply.enhanced) == (451, "4.7.5"), str(reply)
+        finally:
+            reload(signs=True)
+        with cast.login("bob") as session:
+            Sender(lab, session).send_signed()
+        assert waiting.left() == []

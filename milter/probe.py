@@ -25,20 +25,27 @@ class NoAnswer(Exception):
 
 
 def selector_of(path: Path, author: str) -> str | None:
-    """The s= that a message From `author` gets, from OpenDKIM at the UNIX socket `path`; None: no signature.
+    """The s= that a message From `author` gets; else as `signature_of`."""
+    found = signature_of(path, author)
+    return found[1] if found else None
+
+
+def signature_of(path: Path, author: str, timeout: float = TIMEOUT) -> tuple[str, str] | None:
+    """The d= and the s= that a message From `author` gets, from OpenDKIM at the UNIX socket `path`; None: no
+    signature. `timeout` is in seconds, for each answer.
 
     Raises NoAnswer. A new connection each time: OpenDKIM keeps older tables on older ones.
     """
     try:
         with closing(socket.socket(socket.AF_UNIX)) as peer:
-            peer.settimeout(TIMEOUT)
+            peer.settimeout(timeout)
             peer.connect(str(path))
             return _converse(peer, author)
     except (OSError, struct.error) as wrong:
         raise NoAnswer(f"{path}: {wrong}") from None
 
 
-def _converse(peer: socket.socket, author: str) -> str | None:
+def _converse(peer: socket.socket, author: str) -> tuple[str, str] | None:
     _say(peer, wire.NEGOTIATE, struct.pack("!III", 6, 0x1FF, 0))
     _hear(peer)
     _say(peer, wire.MACRO, b"C" + DAEMON)
@@ -64,15 +71,15 @@ def _converse(peer: socket.socket, author: str) -> str | None:
         if answer[:1] != b"c":
             raise NoAnswer(f"it answers {answer[:80]!r}")
     _say(peer, wire.END_OF_MESSAGE, b"")
-    return _selector(peer)
+    return _signature(peer)
 
 
-def _selector(peer: socket.socket) -> str | None:
+def _signature(peer: socket.socket) -> tuple[str, str] | None:
     found = None
     while (answer := _hear(peer))[:1] not in _VERDICTS:
         if b"DKIM-Signature\0" in answer:
-            match = re.search(rb"\bs=([^;\s]+)", answer)
-            found = match[1].decode("ascii", "replace") if match else None
+            tags = dict(re.findall(r"\b([ds])=([^;\s]+)", answer.decode("ascii", "replace")))
+            found = (tags.get("d", ""), tags.get("s", "")) if tags else None
     if answer[:1] not in (b"a", b"c"):
         raise NoAnswer(f"it answers {answer[:80]!r}")
     return found
