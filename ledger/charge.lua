@@ -569,8 +569,11 @@ end
 function verbs.bury()
   local all = call("HGETALL", P .. "blocks")
   for i = 1, #all, 2 do
-    local _, lifted, body = head(all[i + 1])
-    if is_over(lifted, body) then call("HDEL", P .. "blocks", all[i]) end
+    local readable, over = pcall(function(text)
+      local _, lifted, body = head(text)
+      return is_over(lifted, body)
+    end, all[i + 1])
+    if readable and over then call("HDEL", P .. "blocks", all[i]) end
   end
   return "1"
 end

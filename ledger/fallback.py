@@ -67,9 +67,9 @@ class Fallback:
         if self._is_kept or not self._known:
             return
         self._is_kept = True
-        await self._recall()
-        marks = (Mark(STANDINGS, json.dumps([*key, used]), key[2]) for key, used in self._known.items())
         try:
+            await self._recall()
+            marks = (Mark(STANDINGS, json.dumps([*key, used]), key[2]) for key, used in self._known.items())
             await self._local.guard_drop(((STANDINGS, ""),))
             await self._local.guard_note(tuple(marks))
         except (Unavailable, CancelledError) as trouble:

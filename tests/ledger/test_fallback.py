@@ -160,3 +160,10 @@ def test_who_comes_while_it_is_being_added_waits_for_that(local, redis):
     assert len(asked) == 1
     slow.callback([])
     assert all(one.called for one in waiting)
+
+
+def test_a_file_that_is_away_too_keeps_nothing_and_disturbs_nobody(policyd, milter, local):
+    """Redis and the file are away at once, or it stops then; of a process that has asked neither before."""
+    now(milter.rejoined())
+    local.guard_names = lambda key: fail(Unavailable("the file is away"))
+    assert now(milter.keep()) is None

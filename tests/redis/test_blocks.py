@@ -174,6 +174,21 @@ def test_a_block_that_a_newer_version_wrote_keeps_no_other_from_holding(place) -
     assert second.log.count("does another host run a newer version?") == 1
 
 
+@pytest.mark.parametrize("text", ["nonsense", "1 - 3 [,]", "1 - 4 null", ""])
+def test_a_block_that_nobody_can_read_keeps_no_other_from_holding(text: str) -> None:
+    server = Server().start()
+    server.ask("HSET", "t:blocks", "broken", text)
+    server.ask("HINCRBY", "t:meta", "blocks", "1")
+    hosts = [Host(server, "t:", f"mx{n}.example.org").start() for n in (1, 2)]
+    try:
+        command(hosts[0], "block", "alice")
+        assert wait(hosts[1].client(), True) < 2
+    finally:
+        for host in hosts:
+            host.remove()
+        server.remove()
+
+
 def test_a_host_whose_file_is_away_holds_new_blocks_all_the_same_and_says_degraded(place) -> None:
     _, first, second = place
     client, file = second.client(), second.home / "ledger.sqlite"
