@@ -3,12 +3,14 @@
 import signal
 import tempfile
 from pathlib import Path
+from socket import socketpair
 
 import pytest
 import pytest_twisted
 from twisted.internet import reactor
 
-from milter.wire import Packet
+from milter.probe import _signature
+from milter.wire import Packet, encode
 from submitward.dkim.keyfile import make_key
 from tests.milter.stage import stage
 from tests.milter.test_opendkim import CONF, started
@@ -96,3 +98,12 @@ async def test_a_signer_that_does_not_answer_makes_mail_wait(home: Path, how: st
                     daemon.send_signal(signal.SIGCONT)
         assert "reason=signer_unavailable" in set_up.line()
         assert await set_up.used() == 0
+
+
+@pytest.mark.parametrize("end", ["b=AAAA+s=", "b=AA/d==", "bh=AA+s=;\r\n\tb=A"])
+def test_what_looks_like_a_tag_in_the_octets_of_a_signature_is_none(end: str) -> None:
+    ours, theirs = socketpair()
+    with ours, theirs:
+        field = f"\0\0\0\1DKIM-Signature\0 v=1; a=rsa-sha256; d=a.example;\r\n\ts=s1; {end}\0"
+        ours.sendall(encode(Packet(b"i", field.encode())) + encode(Packet(b"a")))
+        assert _signature(theirs) == ("a.example", "s1")
