@@ -21,17 +21,12 @@ from twisted.internet.defer import (
     fail,
 )
 from twisted.internet.error import ConnectError, ConnectingCancelledError
-from twisted.internet.ssl import (
-    TLSVersion,
-    optionsForClientTLS,
-)
+from twisted.internet.ssl import TLSVersion, optionsForClientTLS
 from twisted.python.failure import Failure
 
 from directory.addresses import Resolving
 from directory.bind_connection import BindConnection, reason_of, trust
-from directory.bindwire import (
-    BindResult,
-)
+from directory.bindwire import BindResult
 from directory.breakers import Breakers
 from directory.identity import Unanswered, Unavailable
 from directory.servers import Server
@@ -143,28 +138,18 @@ class Binds:
         asked = connection.probe()
         self._probing.watch(asked)
         try:
-            await asked
-        except (Transport, TimeoutError) as wrong:
+            await self._answer(index, connection, asked)
+        except Transport:
             connection.hang_up()
-            text = str(wrong) if isinstance(wrong, Transport) else f"{connection.server} does not answer"
-            self._failed(index, text)
-            raise Transport(text) from None
-        except CancelledError:
-            self._breakers.given_up(index)
             raise
 
     async def _bind(self, index: int, connection: BindConnection, dn: str, password: bytes) -> BindResult:
         asked = connection.bind(dn, password)
         self._patience.watch(asked)
         try:
-            result = await asked
-        except (Transport, TimeoutError) as wrong:
-            text = str(wrong) if isinstance(wrong, Transport) else f"{connection.server} does not answer"
-            self._failed(index, text)
-            raise Unanswered(text) from None
-        except CancelledError:
-            self._breakers.given_up(index)
-            raise
+            result = await self._answer(index, connection, asked)
+        except Transport as wrong:
+            raise Unanswered(str(wrong)) from None
         if result.code in (51, 52):  # busy, unavailable
             self._failed(index, f"{connection.server}: result {result.code} {result.text[:200]}")
             connection.hang_up()
@@ -172,6 +157,20 @@ class Binds:
             self._succeeded(index)
             self._keep(index, connection)
         return result
+
+    async def _answer(
+        self, index: int, connection: BindConnection, asked: Deferred[BindResult]
+    ) -> BindResult:
+        """What the server says; Transport, and the breaker is told, when it says nothing."""
+        try:
+            return await asked
+        except (Transport, TimeoutError) as wrong:
+            text = str(wrong) if isinstance(wrong, Transport) else f"{connection.server} does not answer"
+            self._failed(index, text)
+            raise Transport(text) from None
+        except CancelledError:
+            self._breakers.given_up(index)
+            raise
 
     async def _connection(self, index: int, asker: _Asker) -> BindConnection:
         idle, now = self._idle[index], self._reactor.seconds()

@@ -88,11 +88,7 @@ class AuthService:
         self._flushes = Flushes(self._forget, log, reactor)
         tell_state(metrics, lambda: self._directory)
         self._apply(settings)
-        metrics.gauge(
-            "auth_requests",
-            "Requests that wait for a verdict",
-            lambda: sum(c.running for c in self._connections()),
-        )
+        metrics.gauge("auth_requests", "Requests that wait for a verdict", self._running)
 
     def factory(self, listener: Listener) -> AuthFactory:
         """The connections of one listener."""
@@ -204,6 +200,9 @@ class AuthService:
         self._flushes.stop()
         self._sentry.returns.send()
         await self._ledger.stop()
+
+    def _running(self) -> float:
+        return float(sum(connection.running for connection in self._connections()))
 
     def _connections(self) -> list[AuthProtocol]:
         return [connection for factory in self._factories for connection in factory.connections]
