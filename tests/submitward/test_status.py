@@ -23,6 +23,13 @@ def place():
         yield directory
 
 
+def running(directory: Path) -> Process:
+    """A policyd that has its ledger: it says that it started before a thread has opened that."""
+    policyd = Process(directory)
+    policyd.wait_for("state=ok")
+    return policyd
+
+
 def status(directory: Path, *, code: int):
     done = submitward(directory / "config.yaml", "status", "--json")
     assert done.returncode == code, done
@@ -35,7 +42,7 @@ def without_saslauthd(directory: Path) -> None:
 
 
 def test_a_sidecar_that_does_not_answer_is_1_and_one_that_has_no_listener_is_not_asked(place):
-    policyd = Process(place)
+    policyd = running(place)
     try:
         told = status(place, code=1)
         states = {name: one["state"] for name, one in told["sidecars"].items()}
@@ -59,7 +66,7 @@ def test_a_sidecar_that_does_not_answer_is_1_and_one_that_has_no_listener_is_not
 
 def test_what_a_sidecar_says_of_its_stores_is_told(place):
     without_saslauthd(place)
-    policyd = Process(place)
+    policyd = running(place)
     try:
         (place / "ledger.sqlite").rename(place / "kept")
         (place / "ledger.sqlite").mkdir()
