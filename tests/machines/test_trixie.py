@@ -5,14 +5,21 @@ One relay, with what needs no other host: a directory in a file, the ledger in S
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.machines.hardening import assert_always_offered_auth, assert_hardened
-from tests.machines.scene import Scene
+from tests.machines.machine import Machine
+from tests.machines.scene import VERSION, Scene
 from tests.machines.traffic import Traffic
 from tests.machines.wheels import make_wheelhouse
+
+UNITS = ("policy", "auth", "milter")
+NEXT = "0.1.1"
 
 pytestmark = pytest.mark.timeout(1800)
 
@@ -24,6 +31,11 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
         yield running
 
 
+def command_line(relay: Machine, unit: str) -> list[str]:
+    pid = relay.show(f"submitward-{unit}.service", "MainPID")["MainPID"]
+    return relay.run("cat", f"/proc/{pid}/cmdline").stdout.split("\0")
+
+
 def test_it_deploys_and_the_second_run_changes_nothing(scene: Scene) -> None:
     assert scene.relays[0].run("postconf", "-h", "mail_version").stdout.startswith("3.10.")
     first, second = scene.play("deploy"), scene.play("deploy")
@@ -31,7 +43,7 @@ def test_it_deploys_and_the_second_run_changes_nothing(scene: Scene) -> None:
     assert (second.status, second.changed) == (0, {"mta1": 0}), second.output
 
 
-@pytest.mark.parametrize("unit", ["policy", "auth", "milter"])
+@pytest.mark.parametrize("unit", UNITS)
 def test_a_sidecar_runs_under_its_hardening(scene: Scene, unit: str) -> None:
     assert_hardened(scene.relays[0], unit)
     assert scene.relays[0].failed_units() == ""
@@ -52,12 +64,80 @@ def test_the_story_passes(scene: Scene) -> None:
 def test_restarts_under_load_refuse_nobody(scene: Scene) -> None:
     relay = scene.relays[0]
     with Traffic(scene, relay) as traffic:
-        for unit in ("policy", "auth", "milter"):
+        for unit in UNITS:
             relay.run("systemctl", "restart", f"submitward-{unit}.service")
             traffic.wait_for_one()
     assert traffic.wrong == []
     assert traffic.arrived() == traffic.taken > 0
     assert_always_offered_auth(relay)
+
+
+def test_an_upgrade_under_load_refuses_nobody(scene: Scene, tmp_path: Path) -> None:
+    relay = scene.relays[0]
+    wheels = shutil.copytree(scene.wheelhouse, tmp_path / NEXT)
+    with Traffic(scene, relay) as traffic:
+        played = scene.play("deploy", submitward_version=NEXT, submitward_wheelhouse=str(wheels))
+        traffic.wait_for_one()
+    assert played.status == 0, played.output
+    assert traffic.wrong == []
+    assert traffic.arrived() == traffic.taken > 0
+    assert_always_offered_auth(relay)
+    for unit in UNITS:
+        assert command_line(relay, unit)[0] == f"/opt/submitward/{NEXT}/bin/python"
+    # And back, on a host that knows the version: as quick, and as quiet.
+    back = scene.play("deploy")
+    assert back.status == 0, back.output
+    assert command_line(relay, "policy")[0] == f"/opt/submitward/{VERSION}/bin/python"
+
+
+def test_a_unit_that_does_not_start_is_taken_back(scene: Scene) -> None:
+    relay = scene.relays[0]
+    drop_ins = {
+        unit: relay.tree / f"etc/systemd/system/submitward-{unit}.service.d/host.conf" for unit in UNITS
+    }
+    before = {unit: path.read_text() for unit, path in drop_ins.items()}
+    with Traffic(scene, relay) as traffic:
+        # Two of them are one too many for a service that tells when it is ready (systemd.service(5)).
+        played = scene.play("deploy", submitward_backend_networks=["192.0.2.1\nExecStart=/bin/true"])
+        traffic.wait_for_one()
+    assert played.status == 2, played.output
+    assert f"Current is {VERSION}, as before" in played.output
+    assert {unit: path.read_text() for unit, path in drop_ins.items()} == before
+    assert traffic.wrong == []
+    assert traffic.arrived() == traffic.taken > 0
+    assert relay.failed_units() == ""
+
+
+def test_what_a_run_that_broke_off_has_left_undone_is_done(scene: Scene) -> None:
+    relay = scene.relays[0]
+    working = relay.tree / "opt/submitward/working"
+    version, run, read = working.read_text().split()
+    pids = [relay.show(f"submitward-{unit}.service", "MainPID") for unit in UNITS]
+    working.write_text(f"{version} {run} another\n")  # settings were written, and nobody has read them
+    played = scene.play("deploy")
+    assert played.status == 0, played.output
+    assert [relay.show(f"submitward-{unit}.service", "MainPID") for unit in UNITS] == pids
+    assert "event=reload" in relay.journal("--unit=submitward-policy.service")
+    working.write_text(f"{version} another {read}\n")  # units were, and nobody was started with them
+    played = scene.play("deploy")
+    assert played.status == 0, played.output
+    after = [relay.show(f"submitward-{unit}.service", "MainPID") for unit in UNITS]
+    assert not set(map(str, after)) & set(map(str, pids))
+    assert working.read_text() == f"{version} {run} {read}\n"
+
+
+def test_a_redis_for_one_host_is_installed_and_serves(scene: Scene) -> None:
+    relay = scene.relays[0]
+    ledger = {"kind": "redis", "redis": {"url": "redis://127.0.0.1:6379/0"}}
+    settings = {**scene.variables["submitward_settings"], "ledger": ledger}
+    played = scene.play("deploy", submitward_redis="local", submitward_settings=settings)
+    assert played.status == 0, played.output
+    with Traffic(scene, relay) as traffic:
+        pass
+    assert traffic.wrong == []
+    assert traffic.arrived() == traffic.taken > 0
+    told = json.loads(relay.submitward("status", "--json").stdout)
+    assert told["ledger"] == {"kind": "redis", "state": "ok"}
 
 
 def test_another_environment_is_refused_before_anything_is_done(scene: Scene) -> None:
