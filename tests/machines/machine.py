@@ -33,11 +33,14 @@ class MachineError(RuntimeError):
 class Machine:
     """A machine called `name` at `place`, on a fresh tree of `release` below `directory`.
 
-    `start` and then `wait_until_up`, so that several boot at once; `power_off` and then `stop` at the end.
+    `shared`: directories of this host that it may read, as ``here:there``. `start` and then `wait_until_up`,
+    so that several boot at once; `power_off` and then `stop` at the end.
     """
 
-    def __init__(self, name: str, release: str, directory: Path, place: Place) -> None:
-        self.name, self.release, self.place = name, release, place
+    def __init__(
+        self, name: str, release: str, directory: Path, place: Place, *, shared: tuple[str, ...] = ()
+    ) -> None:
+        self.name, self.release, self.place, self._shared = name, release, place, shared
         self.tree = directory / name
         self.console = directory / f"{name}.console"
         self._process: subprocess.Popen[bytes] | None = None
@@ -63,6 +66,7 @@ class Machine:
         command += ["-D", str(self.tree), f"--network-namespace-path={self.place.namespace}"]
         command += ["--register=no", "--keep-unit", "-M", f"submitward-{os.getpid()}-{self.name}"]
         command += [f"--hostname={self.name}", f"--bind-ro={pool(self.release)}:/pool"]
+        command += [f"--bind-ro={pair}" for pair in self._shared]
         with self.console.open("ab") as output:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True

@@ -35,9 +35,10 @@ class Place:
 
 
 class Network:
-    """``with Network() as network: network.place(11)``"""
+    """``with Network() as network: network.place(11)``; `prefix` is what its addresses begin with."""
 
-    def __init__(self) -> None:
+    def __init__(self, prefix: str = PREFIX) -> None:
+        self._prefix = prefix
         self._holders: list[subprocess.Popen[bytes]] = []
         self._switch = 0
 
@@ -56,8 +57,8 @@ class Network:
             holder.wait()
 
     def place(self, number: int) -> Place:
-        """A new place, at 10.77.0.`number`."""
-        place = Place(self._hold(), f"{PREFIX}{number}")
+        """A new place, at the address that ends with `number`."""
+        place = Place(self._hold(), f"{self._prefix}{number}")
         port = f"port{number}"
         ends = ["host0", "netns", str(place.pid), "type", "veth", "peer", "name", port]
         _run("ip", "link", "add", *ends, "netns", str(self._switch))

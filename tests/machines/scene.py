@@ -27,7 +27,8 @@ from tests.machines.network import PREFIX, Network, Place
 VERSION = "0.1.0"
 NUMBERS = {"mta1": 11, "mta2": 12, "backend": 21, "sink": 31}
 SINK_PORT = 2525
-_POOL = 'echo "deb [trusted=yes] file:/pool ./" > /etc/apt/sources.list; apt-get --quiet=2 update'
+#: Has a machine install from the pool.
+FROM_POOL = 'echo "deb [trusted=yes] file:/pool ./" > /etc/apt/sources.list; apt-get --quiet=2 update'
 
 #: Mail flows through whole deployments, as fast as it is taken: a thousand a day would be over in minutes.
 _DEFAULT = ["1000000 messages per day", "5000000 recipients per day", "100 recipients per message"]
@@ -143,7 +144,7 @@ class Scene:
 
     @staticmethod
     def _with_pool(machine: Machine, make: Any) -> None:
-        machine.shell(_POOL)
+        machine.shell(FROM_POOL)
         make()
 
     @property

@@ -16,10 +16,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 BARE = ("systemd", "dbus", "python3", "iproute2")
-#: What a mail host has before us, and what the role installs.
+#: What a mail host has before us, what the role installs, and what a machine has that provisions itself.
 POOL = (
     *("postfix", "ca-certificates", "libsasl2-modules", "ssl-cert", "procps"),
     *("python3-venv", "python3-apt", "opendkim", "redis-server", "slapd"),
+    *("ldap-utils", "ansible-core", "sudo"),
 )
 MIRROR = os.environ.get("SUBMITWARD_MIRROR", "http://deb.debian.org/debian")
 
