@@ -8,10 +8,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from .texts import Logical, Word, line_of, logical_lines
+from .texts import BLANKS, Logical, Word, line_of, logical_lines, squeezed
 
 MAIN, MASTER = "main.cf", "master.cf"
-_REFERENCE = re.compile(r"\$(?:(\w+)|\{(\w+)\}|\((\w+)\))")
+_REFERENCE = re.compile(r"\$(?:(\w+)|\{(\w+)\}|\((\w+)\))", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Value:
     @property
     def reference(self) -> str:
         """The one parameter that it names and nothing else, ``""`` when it is anything else."""
-        found = _REFERENCE.fullmatch(self.text.strip())
+        found = _REFERENCE.fullmatch(self.text)
         return found[found.lastindex or 1] if found else ""
 
 
@@ -87,7 +87,7 @@ class Service:
 def references(text: str) -> set[str]:
     """Every parameter that a text names."""
     return {next(filter(None, groups)) for groups in _REFERENCE.findall(text)} | set(
-        re.findall(r"\$[{(]\s*(\w+)", text)
+        re.findall(r"\$[{(]\s*(\w+)", text, re.ASCII)
     )
 
 
@@ -95,13 +95,13 @@ def parameters(text: str) -> dict[str, Value]:
     """The parameters of main.cf; the last definition counts. Raises Refused."""
     found = {}
     for logical in _lines(MAIN, text):
-        name, equals, _ = logical.text.partition("=")
+        before, equals, _ = logical.text.partition("=")
+        name = before.strip(BLANKS)
         if not equals:
-            raise Refused(Reason(MAIN, logical.line, f"no `=` after {name.strip()!r}; mend it first"))
-        start = len(name) + 1
+            raise Refused(Reason(MAIN, logical.line, f"no `=` after {name!r}; mend it first"))
+        start = len(before) + 1
         words = tuple(logical.words(",", start))
-        bare = " ".join(logical.text[start:].split())
-        found[name.strip()] = Value(MAIN, name.strip(), logical.line, bare, words, spaced=True)
+        found[name] = Value(MAIN, name, logical.line, squeezed(logical.text[start:]), words, spaced=True)
     return found
 
 
@@ -150,5 +150,5 @@ def _option(logical: Logical, option: Word, line: int) -> Value:
     start = begin + braced + len(name) + 1
     part = Logical(logical.text[: begin + braced + len(inner)], logical.places, line, 0)
     words = tuple(part.words(",", start))
-    value = " ".join(part.text[start:].split())
-    return Value(MASTER, name.strip(), line, value, words, spaced=braced)
+    value = squeezed(part.text[start:])
+    return Value(MASTER, name.strip(BLANKS), line, value, words, spaced=braced)

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from .files import MAIN, MASTER, Reason, Refused
 from .plan import Plan
+from .texts import physical_lines
 
 Planner = Callable[[str, str], Plan]
 BACKUPS = Path("/var/backups/submitward")
@@ -42,7 +43,7 @@ class Outcome:
         """A unified diff of both files, empty when nothing changes."""
         pieces: list[str] = []
         for name in self.changed:
-            old, new = (text[name].splitlines(keepends=True) for text in (self.before, self.after))
+            old, new = (physical_lines(text[name]) for text in (self.before, self.after))
             for line in difflib.unified_diff(old, new, f"{name} as it is", f"{name} as it will be"):
                 pieces.append(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n")
         return "".join(pieces)

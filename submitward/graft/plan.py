@@ -6,6 +6,7 @@ What stands in a file already is taken out first, so that a second plan changes 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -14,6 +15,7 @@ from .marks import PREFIX, Insertion, before, behind, block, insert, take_out
 from .own import OWN_MILTERS, cannot_make, entry, own_milters
 from .rules import FINAL, first_permitting
 from .sites import LISTS, Configuration, Site
+from .texts import BLANKS, squeezed
 from .wish import MILTER, MX, POLICY, SIGNER, Wish, options, values
 
 _SUBMISSION = ("submission", "submissions", "smtps", "587", "465")
@@ -205,7 +207,7 @@ class _Planner:
             pieces.extend(what.strip(" ,") for offset, what in places if offset == word.start)
             pieces.append(word.text)
             pieces.extend(what.strip(" ,") for offset, what in places if offset == word.end)
-        text = " ".join(" ".join(pieces).split())
+        text = squeezed(" ".join(pieces))
         self.notes.append(
             f"{value.file}:{value.line}: {value.name} is shared with other services; submission gets a copy"
             " of it. Run this again when you change it"
@@ -237,4 +239,4 @@ class _Planner:
 
 def _names(value: Value, endpoint: str) -> bool:
     """Whether a list of milters has this one already, in braces or without."""
-    return any(endpoint in word.text.replace(",", " ").replace("{", " ").split() for word in value.words)
+    return any(endpoint in re.split(f"[{BLANKS},{{}}]+", word.text) for word in value.words)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .files import MASTER, Reason, Refused, Service, Value, parameters, references, services
+from .texts import squeezed
 
 LISTS = tuple(
     f"smtpd_{stage}_restrictions"
@@ -93,7 +94,7 @@ class Configuration:
         naming = {
             value.name
             for value in self.parameters.values()
-            if name in references(value.text) or name in value.text.replace(",", " ").split()
+            if name in references(value.text) or name in squeezed(value.text.replace(",", " ")).split(" ")
         }
         in_options = any(name in references(option.text) for other in others for option in other.options)
         return bool(naming - set(site.chain)) or in_options or self._chain_is_shared(site, others)

@@ -6,8 +6,13 @@ Every word can be pointed at in the very text that was read, so that the rest of
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+
+#: Postfix knows ASCII's blanks and no other line end than this; the bytes of a UTF-8 letter are neither.
+BLANKS = " \t\n\v\f\r"
+_PHYSICAL = re.compile(r"[^\n]*\n|[^\n]+")
 
 
 @dataclass(frozen=True)
@@ -34,9 +39,7 @@ class Logical:
         for index in range(start, len(self.text) + 1):
             character = self.text[index] if index < len(self.text) else " "
             depth += (character == "{") - (character == "}")
-            ends = index == len(self.text) or (
-                depth <= 0 and (character.isspace() or character in separators)
-            )
+            ends = index == len(self.text) or (depth <= 0 and character in BLANKS + separators)
             if ends and begin >= 0:
                 found.append(self.word(begin, index))
                 begin = -1
@@ -57,12 +60,11 @@ def logical_lines(text: str) -> Iterator[Logical]:
     characters: list[str] = []
     places: list[int] = []
     first, end, offset = 0, 0, 0
-    for number, physical in enumerate(text.splitlines(keepends=True), start=1):
+    for number, physical in enumerate(physical_lines(text), start=1):
         begin, offset = offset, offset + len(physical)
-        bare = physical.strip()
-        if not bare or bare.startswith("#"):
+        if is_comment(physical):
             continue
-        if not physical[0].isspace():
+        if physical[0] not in BLANKS:
             if characters:
                 yield Logical("".join(characters), tuple(places), first, end)
             characters, places, first = [], [], number
@@ -73,6 +75,21 @@ def logical_lines(text: str) -> Iterator[Logical]:
         end = offset
     if characters:
         yield Logical("".join(characters), tuple(places), first, end)
+
+
+def physical_lines(text: str) -> list[str]:
+    """The lines with their ends; the last one may have none."""
+    return _PHYSICAL.findall(text)
+
+
+def is_comment(physical: str) -> bool:
+    """Whether Postfix skips a line."""
+    return physical.lstrip(BLANKS)[:1] in ("", "#")
+
+
+def squeezed(text: str) -> str:
+    """The text on one line, one space for every run of blanks."""
+    return re.sub(f"[{BLANKS}]+", " ", text).strip(" ")
 
 
 def line_of(text: str, offset: int) -> int:
