@@ -98,8 +98,8 @@ def test_a_unit_that_does_not_start_is_taken_back(scene: Scene) -> None:
     }
     before = {unit: path.read_text() for unit, path in drop_ins.items()}
     with Traffic(scene, relay) as traffic:
-        # Two of them are one too many for a service that tells when it is ready (systemd.service(5)).
-        played = scene.play("deploy", submitward_backend_networks=["192.0.2.1\nExecStart=/bin/true"])
+        # More than systemd takes for a credential: the unit does not start (systemd.exec(5)).
+        played = scene.play("deploy", submitward_secrets={"large": "x" * (1024 * 1024 + 1)})
         traffic.wait_for_one()
     assert played.status == 2, played.output
     assert f"Current is {VERSION}, as before" in played.output
