@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from .texts import BLANKS, Logical, Word, line_of, logical_lines, squeezed
 
 MAIN, MASTER = "main.cf", "master.cf"
+_WITH_VALUE = "imnostz"  # the options of smtpd(8) that take one
 _REFERENCE = re.compile(r"\$(?:(\w+)|\{(\w+)\}|\((\w+)\))", re.ASCII)
 
 
@@ -75,6 +76,11 @@ class Service:
         return f"{self.name}/{self.kind}"
 
     @property
+    def is_smtpd(self) -> bool:
+        """Whether it is a server that speaks SMTP; `options` are read for no other."""
+        return _is_smtpd(self.command)
+
+    @property
     def takes_from_all(self) -> bool:
         """Whether the world's mail comes here: port 25, or what postscreen(8) hands on."""
         return self.kind == "pass" or (self.kind == "inet" and is_mx(self.name))
@@ -123,21 +129,32 @@ def _service(text: str, logical: Logical) -> Service:
     if len(words) < 8:
         raise Refused(Reason(MASTER, logical.line, "an entry has eight columns; mend it first"))
     name, kind, _, _, chroot, _, _, command = (word.text for word in words[:8])
-    options = tuple(_options(text, logical, words[8:]))
+    options = tuple(_options(text, logical, words[8:])) if _is_smtpd(command) else ()
     return Service(name, kind, chroot, command, logical.line, logical.end, options)
 
 
+def _is_smtpd(command: str) -> bool:
+    return command.rpartition("/")[2] == "smtpd"
+
+
 def _options(text: str, logical: Logical, words: list[Word]) -> list[Value]:
+    """The -o options, up to the first word that is no option: there smtpd and postconf(1) stop, too."""
     found = []
     rest = iter(words)
     for word in rest:
-        if not word.text.startswith("-o"):
+        if not word.text.startswith("-") or word.text in ("-", "--"):
+            break
+        at = next((index for index, letter in enumerate(word.text) if letter in _WITH_VALUE), 0)
+        if not at:
             continue
-        option = next(rest, None) if word.text == "-o" else Word(word.text[2:], word.start + 2, word.end)
+        joined = Word(word.text[at + 1 :], word.start + at + 1, word.end)
+        argument = joined if joined.text else next(rest, None)
+        if word.text[at] != "o":
+            continue
         line = line_of(text, word.start)
-        if option is None or "=" not in option.text:
+        if argument is None or "=" not in argument.text:
             raise Refused(Reason(MASTER, line, "-o without name=value; mend it first"))
-        found.append(_option(logical, option, line))
+        found.append(_option(logical, argument, line))
     return found
 
 

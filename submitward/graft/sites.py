@@ -41,7 +41,7 @@ class Configuration:
         self.services = [
             service
             for service in services(master)
-            if service.command.rpartition("/")[2] == "smtpd" and service.kind in ("inet", "pass", "unix")
+            if service.is_smtpd and service.kind in ("inet", "pass", "unix")
         ]
 
     def classes(self) -> tuple[str, ...]:

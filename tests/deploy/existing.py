@@ -22,6 +22,9 @@ NAMES = sorted(path.name for path in EXISTING.iterdir() if path.is_dir())
 TAKEN = [name for name in NAMES if not name.startswith("refused_")]
 REFUSED = [name for name in NAMES if name.startswith("refused_")]
 
+#: UTF-8 as the graft sees it; among its bytes are 0x85 and 0xa0, which str takes for a line end and a blank.
+COMMENT = "для всех наших сетей, вход здесь; Å à".encode().decode("latin-1")
+
 Texts = dict[str, str]
 
 

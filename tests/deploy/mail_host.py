@@ -165,7 +165,9 @@ def _place(host: MailHost, name: str, sink: int, policy: int) -> None:
     added = "".join(f"{key} = {value}\n" for key, value in overrides.items())
     (host.postfix / "main.cf").write_text(main + end + added)
     master = (host.postfix / "master.cf").read_text().splitlines(keepends=True)
-    (host.postfix / "master.cf").write_text("".join(_moved(line, host.base) for line in master))
+    moved = "".join(_moved(line, host.base) for line in master)
+    moved = moved.replace("content_filter=spamassassin", f"content_filter={here}")
+    (host.postfix / "master.cf").write_text(moved)
     os.chmod(host.postfix, 0o755)
 
 

@@ -13,11 +13,11 @@ from submitward import postconf
 from submitward.attachments import judge as judge_attachments
 from submitward.graft import host
 from submitward.graft.files import MAIN, MASTER, Refused
-from submitward.graft.plan import Plan, plan, remove
+from submitward.graft.plan import plan, remove
 from submitward.graft.wish import Wish
 from submitward.wiring import Ours
 from submitward.wiring import judge as judge_wiring
-from tests.deploy.existing import EXISTING, NAMES, REFUSED, TAKEN, read, states, wish
+from tests.deploy.existing import COMMENT, EXISTING, NAMES, REFUSED, TAKEN, read, states, wish
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -121,29 +121,6 @@ def test_the_token_comes_before_the_first_that_can_permit(before: str, after: st
     planned = plan(main, master, Wish(authentication=False, milter=False))
     assert planned.main.startswith(f"mua = {after}\n")
     assert remove(planned.main, planned.master).main == main
-
-
-COMMENT = "для всех наших сетей, вход здесь; Å à".encode().decode("latin-1")
-
-
-def test_the_bytes_of_a_letter_are_neither_line_ends_nor_blanks() -> None:
-    main = f"# {COMMENT}\nmua =\n  # {COMMENT}\n  reject_x\n  permit_mynetworks\n"
-    master = f"# {COMMENT}\n{MASTER_HEAD}  -o smtpd_recipient_restrictions=$mua\n# {COMMENT}\n"
-    planned = plan(main, master, Wish(authentication=False, milter=False))
-    assert planned.main.startswith(main.replace("permit_my", "$submitward_policy, permit_my"))
-    assert remove(planned.main, planned.master) == Plan(main, master)
-
-
-def test_the_copy_of_a_list_holds_none_of_its_comments() -> None:
-    main = f"smtpd_recipient_restrictions =\n  reject_x\n  # {COMMENT}\n  permit\n"
-    planned = plan(main, MASTER_HEAD, Wish(authentication=False, milter=False))
-    assert "\nsubmitward_recipient_restrictions = reject_x $submitward_policy permit\n" in planned.main
-
-
-def test_a_form_feed_at_the_beginning_continues_a_line_as_it_does_for_postfix() -> None:
-    main = "mua = reject_x,\n\fpermit\r\nmyhostname = a\r\n"
-    planned = plan(main, MASTER_HEAD + " -o smtpd_recipient_restrictions=$mua\n", Wish(milter=False))
-    assert planned.main.startswith("mua = reject_x,\n\f$submitward_policy, permit\r\nmyhostname")
 
 
 def test_what_was_written_behind_the_block_stays_when_the_block_goes() -> None:

@@ -1,0 +1,55 @@
+"""The graft reads main.cf and master.cf as Postfix does: lines, blanks, options."""
+
+from __future__ import annotations
+
+import pytest
+
+from submitward.graft.files import Refused, services
+from submitward.graft.plan import Plan, plan, remove
+from submitward.graft.wish import Wish
+from tests.deploy.existing import COMMENT
+
+SMTPD = "submission inet n - y - - smtpd"
+MASTER_HEAD = f"smtp inet n - y - - smtpd\n{SMTPD}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options"),
+    [
+        ("-o a=b -v -o c=d", ["a=b", "c=d"]),
+        ("-vo a=b -oc=d -vov=w", ["a=b", "c=d", "v=w"]),
+        ("-n name -o { a = b c } -s 1 -o d=e", ["a=b c", "d=e"]),
+        ("-o a=b stop -o c=d", ["a=b"]),
+        ("-o a=b -- -o c=d", ["a=b"]),
+    ],
+)
+def test_options_are_read_up_to_the_first_word_that_is_none(arguments: str, options: list[str]) -> None:
+    (service,) = services(f"{SMTPD} {arguments}\n")
+    assert [f"{option.name}={option.text}" for option in service.options] == options
+
+
+def test_an_option_without_a_value_is_refused_with_its_line_in_smtpd_alone() -> None:
+    other = "x unix - n n - - pipe user=u argv=/usr/sbin/sendmail -oi -o quiet\n"
+    assert not services(other)[0].options
+    with pytest.raises(Refused, match=r"master\.cf:3: -o without name=value"):
+        services(f"{other}{SMTPD}\n  -oi -o a=b\n")
+
+
+def test_the_bytes_of_a_letter_are_neither_line_ends_nor_blanks() -> None:
+    main = f"# {COMMENT}\nmua =\n  # {COMMENT}\n  reject_x\n  permit_mynetworks\n"
+    master = f"# {COMMENT}\n{MASTER_HEAD}  -o smtpd_recipient_restrictions=$mua\n# {COMMENT}\n"
+    planned = plan(main, master, Wish(authentication=False, milter=False))
+    assert planned.main.startswith(main.replace("permit_my", "$submitward_policy, permit_my"))
+    assert remove(planned.main, planned.master) == Plan(main, master)
+
+
+def test_the_copy_of_a_list_holds_none_of_its_comments() -> None:
+    main = f"smtpd_recipient_restrictions =\n  reject_x\n  # {COMMENT}\n  permit\n"
+    planned = plan(main, MASTER_HEAD, Wish(authentication=False, milter=False))
+    assert "\nsubmitward_recipient_restrictions = reject_x $submitward_policy permit\n" in planned.main
+
+
+def test_a_form_feed_at_the_beginning_continues_a_line_as_it_does_for_postfix() -> None:
+    main = "mua = reject_x,\n\fpermit\r\nmyhostname = a\r\n"
+    planned = plan(main, MASTER_HEAD + " -o smtpd_recipient_restrictions=$mua\n", Wish(milter=False))
+    assert planned.main.startswith("mua = reject_x,\n\f$submitward_policy, permit\r\nmyhostname")
