@@ -6,20 +6,18 @@ What stands in a file already is taken out first, so that a second plan changes 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from .files import MAIN, MASTER, Reason, Refused, Service, Value, references
-from .marks import PREFIX, Insertion, before, behind, block, insert, take_out
+from .files import MAIN, MASTER, Reason, Refused, Service, references
+from .lists import Lists
+from .marks import block, insert, take_out
 from .own import OWN_MILTERS, cannot_make, entry, own_milters
-from .rules import FINAL, first_permitting
-from .sites import LISTS, Configuration, Site
-from .texts import BLANKS, squeezed
-from .wish import MILTER, MX, POLICY, SIGNER, Wish, options, values
+from .rules import refuses_all
+from .sites import LISTS, Configuration
+from .wish import Wish, options, values
 
 _SUBMISSION = ("submission", "submissions", "smtps", "587", "465")
-_POLICY_LISTS = tuple(f"smtpd_{stage}_restrictions" for stage in ("recipient", "data", "end_of_data"))
 
 _EVERYBODY = (
     "this service takes mail from everybody, who would be refused as strangers; name a submission service"
@@ -44,7 +42,8 @@ def remove(main: str, master: str) -> Plan:
 def plan(main: str, master: str, wish: Wish) -> Plan:
     """Both files with what is wished for, and nothing else changed. Raises Refused with every reason."""
     bare = remove(main, master)
-    return _Planner(Configuration(bare.main, bare.master), wish).plan()
+    configuration = Configuration(bare.main, bare.master)
+    return _Planner(configuration, wish, Lists(configuration, wish)).plan()
 
 
 @dataclass
@@ -53,11 +52,8 @@ class _Planner:
 
     configuration: Configuration
     wish: Wish
-    inserted: dict[str, list[Insertion]] = field(default_factory=lambda: {MAIN: [], MASTER: []})
-    copies: dict[str, str] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
+    lists: Lists
     reasons: list[Reason] = field(default_factory=list)
-    _done: set[tuple[str, int, str]] = field(default_factory=set)
 
     def plan(self) -> Plan:
         """Everything in order; the refusals are collected."""
@@ -79,10 +75,10 @@ class _Planner:
         for service, named in appended:
             if named:
                 lines = [f"  -o {name}=${ours}" for name, ours in named.items()]
-                self.inserted[MASTER].append(block(self.configuration.master, service.end, lines))
+                self.lists.inserted[MASTER].append(block(self.configuration.master, service.end, lines))
         if made:
             end = len(self.configuration.master)
-            self.inserted[MASTER].append(block(self.configuration.master, end, made))
+            self.lists.inserted[MASTER].append(block(self.configuration.master, end, made))
         return self._written()
 
     # ---- which services
@@ -137,16 +133,12 @@ class _Planner:
         if self.wish.hosts:
             self._see_that_hosts_pass(service)
         if self.wish.policy:
-            for name in _POLICY_LISTS:
-                first = name != "smtpd_recipient_restrictions"
-                named |= self._put(service, name, POLICY, ours, first=first)
-        if self.wish.milter:
-            named |= self._put(service, "smtpd_milters", MILTER, ours, first=True)
-        return named
+            named |= self.lists.put_policy(service, ours)
+        return named | self.lists.put_milters(service, ours)
 
     def _attach_mx(self, service: Service) -> tuple[Service, dict[str, str]]:
         try:
-            return service, self._put(service, "smtpd_recipient_restrictions", MX, [service], first=False)
+            return service, self.lists.put_mx(service)
         except Refused as refused:
             self.reasons.extend(refused.reasons)
             return service, {}
@@ -161,7 +153,8 @@ class _Planner:
             site = self.configuration.site(service, name)
             if name == "smtpd_relay_restrictions" or site.value is None:
                 continue
-            if any(word.text.lower() in FINAL for word in site.value.words):
+            words = [word.text for word in site.value.words]
+            if refuses_all(words, self.configuration.names(service)):
                 why = (
                     f"{name}: {service.key} refuses here whoever has no login, certificates and networks of"
                     " the directory too; make a submission service of its own for them, or take the refusal"
@@ -169,63 +162,13 @@ class _Planner:
                 )
                 self.reasons.append(Reason(site.value.file, site.value.line, why))
 
-    # ---- one list
-
-    def _put(
-        self, service: Service, name: str, token: str, ours: Sequence[Service], *, first: bool
-    ) -> dict[str, str]:
-        """Put a token into a list where it is written; where others read that too, into a copy of it."""
-        site = self.configuration.site(service, name)
-        signer = SIGNER if token == MILTER and self.wish.signer else ""
-        if site.is_empty:
-            return {name: token} if not signer else {name: self._copy("milters", f"${token}, ${signer}")}
-        value = site.value
-        assert value is not None
-        places = [self._place(value, token, first=first)]
-        if signer and not _names(value, self.wish.signer):
-            places.append(behind(value, value.words[-1], signer))
-        if self.configuration.is_shared(site, ours):
-            return {name: self._copy_of(site, token, places)}
-        key = (value.file, value.words[0].start, token)
-        if key not in self._done:  # two services, or two lists, may be written in one place
-            self._done.add(key)
-            self.inserted[value.file].extend(places)
-        return {}
-
-    def _place(self, value: Value, token: str, *, first: bool) -> Insertion:
-        index = 0 if first else first_permitting(value.words, self.configuration.follow)
-        if index == len(value.words):
-            return behind(value, value.words[-1], token)
-        return before(value, value.words[index], token)
-
-    def _copy_of(self, site: Site, token: str, places: list[Insertion]) -> str:
-        """A copy of a shared list with our words in it, on one line and without its comments."""
-        value = site.value
-        assert value is not None
-        pieces: list[str] = []
-        for word in value.words:
-            pieces.extend(what.strip(" ,") for offset, what in places if offset == word.start)
-            pieces.append(word.text)
-            pieces.extend(what.strip(" ,") for offset, what in places if offset == word.end)
-        text = squeezed(" ".join(pieces))
-        self.notes.append(
-            f"{value.file}:{value.line}: {value.name} is shared with other services; submission gets a copy"
-            " of it. Run this again when you change it"
-        )
-        suffix = "_mx" if token == MX else ""
-        return self._copy(value.name.removeprefix("smtpd_") + suffix, text)
-
-    def _copy(self, name: str, text: str) -> str:
-        self.copies[PREFIX + name] = text
-        return PREFIX + name
-
     # ---- the texts
 
     def _written(self) -> Plan:
         """Both texts, main.cf with those parameters of ours that something names."""
-        master = insert(self.configuration.master, self.inserted[MASTER])
-        main = insert(self.configuration.main, self.inserted[MAIN])
-        known = {**values(self.wish), OWN_MILTERS: own_milters(self.wish), **self.copies}
+        master = insert(self.configuration.master, self.lists.inserted[MASTER])
+        main = insert(self.configuration.main, self.lists.inserted[MAIN])
+        known = {**values(self.wish), OWN_MILTERS: own_milters(self.wish), **self.lists.copies}
         wanted: set[str] = set()
         found = references(main) | references(master)
         while found:
@@ -234,9 +177,4 @@ class _Planner:
         lines = [f"{name} = {value}".rstrip() for name, value in known.items() if name in wanted]
         if lines:
             main = insert(main, [block(main, len(main), lines)])
-        return Plan(main, master, tuple(dict.fromkeys(self.notes)))
-
-
-def _names(value: Value, endpoint: str) -> bool:
-    """Whether a list of milters has this one already, in braces or without."""
-    return any(endpoint in re.split(f"[{BLANKS},{{}}]+", word.text) for word in value.words)
+        return Plan(main, master, tuple(dict.fromkeys(self.lists.notes)))

@@ -5,7 +5,8 @@ Knows the restrictions of postconf(5). Must not know files. What it does not kno
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Protocol
 
 from .texts import Word
 
@@ -18,11 +19,21 @@ _WITH_ARGUMENT = frozenset(
 FINAL = frozenset({"reject", "defer", "defer_if_reject"})
 _PREFIX = "warn_if_reject"
 
-#: name of a parameter or of a restriction class → its words, None when there is no such thing
-Follow = Callable[[str], "Sequence[str] | None"]
+
+class Names(Protocol):
+    """What names in a list of one service mean."""
+
+    @property
+    def classes(self) -> frozenset[str]:
+        """The names of its restriction classes."""
+        ...
+
+    def follow(self, name: str) -> Sequence[str] | None:
+        """The words of a parameter or of a restriction class, None when there is no such thing."""
+        ...
 
 
-def first_permitting(words: Sequence[Word], follow: Follow) -> int:
+def first_permitting(words: Sequence[Word], names: Names) -> int:
     """The index of the first word that can permit, or that ends the list; its length when there is none.
 
     A `warn_if_reject` belongs to the word behind it: nothing is put between the two.
@@ -33,31 +44,40 @@ def first_permitting(words: Sequence[Word], follow: Follow) -> int:
         begin = index
         while texts[index].lower() == _PREFIX and index + 1 < len(texts):
             index += 1
-        if may_permit(texts[index], follow) or texts[index].lower() in FINAL:
+        if may_permit(texts[index], names) or texts[index].lower() in FINAL:
             return begin
         index += 2 if texts[index].lower() in _WITH_ARGUMENT else 1
     return len(texts)
 
 
-def may_permit(text: str, follow: Follow, depth: int = 0) -> bool:
+def may_permit(text: str, names: Names, depth: int = 0) -> bool:
     """Whether a word can end its list with a yes. A reference and a class are looked into."""
     name = text.lower()
-    if text.startswith("$"):
-        return _list_may_permit(follow(text.strip("${}()")), follow, depth)
+    if "$" in text:  # also in the middle of a word, where it is followed to nothing
+        return _list_may_permit(names.follow(text.strip("${}()")), names, depth)
     if name in _WITH_ARGUMENT or name in FINAL or name == _PREFIX:
         return False
-    if name.startswith(("reject_", "defer_")):
-        return False
-    inner = follow(text) if text.isidentifier() else None
-    return _list_may_permit(inner, follow, depth) if inner is not None else True
+    if text in names.classes:  # whatever it is called
+        return _list_may_permit(names.follow(text), names, depth)
+    return not name.startswith(("reject_", "defer_"))
 
 
-def _list_may_permit(words: Sequence[str] | None, follow: Follow, depth: int) -> bool:
+def _list_may_permit(words: Sequence[str] | None, names: Names, depth: int) -> bool:
     if words is None or depth > 8:
         return True
     skip = False
     for word in words:
-        if not skip and may_permit(word, follow, depth + 1):
+        if not skip and may_permit(word, names, depth + 1):
             return True
         skip = not skip and word.lower() in _WITH_ARGUMENT
     return False
+
+
+def refuses_all(words: Sequence[str], names: Names, depth: int = 0) -> bool:
+    """Whether a list refuses whoever gets to its end, by itself or in what it refers to."""
+    if depth > 8:
+        return True
+    inner = [names.follow(word.strip("${}()")) for word in words if "$" in word or word in names.classes]
+    return any(word.lower() in FINAL for word in words) or any(
+        refuses_all(found, names, depth + 1) for found in inner if found is not None
+    )

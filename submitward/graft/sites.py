@@ -44,10 +44,16 @@ class Configuration:
             if service.is_smtpd and service.kind in ("inet", "pass", "unix")
         ]
 
-    def classes(self) -> tuple[str, ...]:
-        """The names in smtpd_restriction_classes."""
-        value = self.parameters.get("smtpd_restriction_classes")
-        return tuple(word.text for word in value.words) if value else ()
+    def value(self, service: Service, name: str) -> Value | None:
+        """What a service has for a parameter: its option first, as smtpd does."""
+        return service.option(name) or self.parameters.get(name)
+
+    def names(self, service: Service) -> ServiceNames:
+        """What the words in a list of this service mean."""
+        classes = self.value(service, "smtpd_restriction_classes")
+        return ServiceNames(
+            self, service, frozenset(word.text for word in classes.words) if classes else frozenset()
+        )
 
     def follow(self, name: str) -> Sequence[str] | None:
         """The words of a parameter, None when main.cf has none of that name."""
@@ -56,7 +62,7 @@ class Configuration:
 
     def site(self, service: Service, name: str) -> Site:
         """Where the list `name` of a service is written. Raises Refused when it cannot be followed."""
-        value = service.option(name) or self.parameters.get(name)
+        value = self.value(service, name)
         chain = [] if value is None or value.file == MASTER else [name]
         seen = {name}
         while value is not None and value.reference:
@@ -64,24 +70,29 @@ class Configuration:
             if wanted in seen:
                 raise _lost(value, f"${wanted} leads back to itself, so that the list cannot be followed")
             seen.add(wanted)
-            following = service.option(wanted) or self.parameters.get(wanted)
+            following = self.value(service, wanted)
             if following is None:
                 raise _lost(value, f"${wanted} is not defined, so that the list cannot be followed")
             if following.file != MASTER:
                 chain.append(wanted)
             value = following
-        self._see_classes(value)
+        self._see_classes(service, value)
         return Site(name, value, tuple(chain))
 
-    def _see_classes(self, value: Value | None) -> None:
+    def _see_classes(self, service: Service, value: Value | None) -> None:
+        classes = self.names(service).classes
         for word in value.words if value else ():
-            if word.text in self.classes() and word.text not in self.parameters:
+            if word.text in classes and self.value(service, word.text) is None:
                 raise _lost(value, f"the restriction class {word.text} is not defined: it cannot be followed")
 
     def says_yes(self, service: Service, name: str) -> Value | None:
-        """Where a yes/no parameter of a service says yes, else None."""
-        site = self.site(service, name)
-        return site.value if site.value is not None and site.value.text.lower() == "yes" else None
+        """Where a yes/no parameter of a service says yes, else None. Raises Refused for what is neither."""
+        value = self.site(service, name).value
+        if value is not None and value.text.lower() not in ("yes", "no"):
+            raise _lost(
+                value, f"{value.text or 'nothing'} is neither yes nor no; write one of them for {service.key}"
+            )
+        return value if value is not None and value.text.lower() == "yes" else None
 
     def is_shared(self, site: Site, ours: Sequence[Service]) -> bool:
         """Whether anybody but `ours` reads the parameter that a list is written in."""
@@ -106,6 +117,20 @@ class Configuration:
     @staticmethod
     def _inherited(service: Service) -> set[str]:
         return {name for name in (*LISTS, "smtpd_milters") if service.option(name) is None}
+
+
+@dataclass(frozen=True)
+class ServiceNames:
+    """The names in lists of one service, for `rules`."""
+
+    configuration: Configuration
+    service: Service
+    classes: frozenset[str]
+
+    def follow(self, name: str) -> Sequence[str] | None:
+        """The words of a parameter or of a class, None when there is no such thing."""
+        value = self.configuration.value(self.service, name)
+        return [word.text for word in value.words] if value else None
 
 
 def _lost(value: Value | None, text: str) -> Refused:

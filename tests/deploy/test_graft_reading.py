@@ -53,3 +53,71 @@ def test_a_form_feed_at_the_beginning_continues_a_line_as_it_does_for_postfix() 
     main = "mua = reject_x,\n\fpermit\r\nmyhostname = a\r\n"
     planned = plan(main, MASTER_HEAD + " -o smtpd_recipient_restrictions=$mua\n", Wish(milter=False))
     assert planned.main.startswith("mua = reject_x,\n\f$submitward_policy, permit\r\nmyhostname")
+
+
+ASKED = Wish(authentication=False, milter=False)
+OTHER = "465 inet n - y - - smtpd\n"
+MUA = "  -o smtpd_recipient_restrictions=$mua\n"
+
+
+@pytest.mark.parametrize(
+    ("main", "options", "list_then"),
+    [
+        (
+            "mua = reject_x, $inner, permit\ninner = reject_y\n",
+            "",
+            "reject_x, $inner, $submitward_policy, permit",
+        ),
+        (
+            "mua = reject_x, $inner, permit\ninner = reject_y\n",
+            "  -o inner=permit_mynetworks\n",
+            "reject_x, $submitward_policy, $inner, permit",
+        ),
+        (
+            "mua = reject_x, $inner, permit\ninner = reject_y, $more\nmore = reject_z\n",
+            "  -o more=permit_mynetworks\n",
+            "reject_x, $submitward_policy, $inner, permit",
+        ),
+        ("mua = reject_$kind, permit\nkind = x, permit\n", "", "$submitward_policy, reject_$kind, permit"),
+        (
+            "mua = reject_x, reject_local_only, reject\nreject_local_only = permit_mynetworks, reject\n"
+            "smtpd_restriction_classes = reject_local_only\n",
+            "",
+            "reject_x, $submitward_policy, reject_local_only, reject",
+        ),
+        (
+            "mua = reject_x, defer_some, reject\ndefer_some = reject_y\n"
+            "smtpd_restriction_classes = defer_some\n",
+            "  -o defer_some=permit_mynetworks\n",
+            "reject_x, $submitward_policy, defer_some, reject",
+        ),
+        (
+            "mua = reject_x, reject_some, reject\nreject_some = permit_mynetworks\n",
+            "  -o smtpd_restriction_classes=reject_some\n",
+            "reject_x, $submitward_policy, reject_some, reject",
+        ),
+    ],
+)  # fmt: skip
+def test_names_in_a_list_are_followed_as_the_service_reads_them(main, options, list_then) -> None:
+    planned = plan(main, MASTER_HEAD + MUA + options, ASKED)
+    assert planned.main.startswith(f"mua = {list_then}\n")
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_two_services_that_read_one_list_in_two_ways_are_both_asked_before_it_permits(swapped) -> None:
+    main = "mua = reject_x, $inner, permit\ninner = reject_y\n"
+    entries = [SMTPD + "\n" + MUA, OTHER + MUA + "  -o inner=permit_mynetworks\n"]
+    planned = plan(main, "".join(reversed(entries) if swapped else entries), ASKED)
+    assert planned.main.startswith("mua = reject_x, $submitward_policy, $inner, permit\n")
+
+
+def test_a_list_that_is_read_at_rcpt_and_at_data_asks_first() -> None:
+    main = "mua = reject_x, permit\n"
+    planned = plan(main, MASTER_HEAD + MUA + "  -o smtpd_data_restrictions=$mua\n", ASKED)
+    assert planned.main.startswith("mua = $submitward_policy, reject_x, permit\n")
+
+
+def test_a_refusal_in_what_a_list_refers_to_is_seen_when_hosts_shall_pass() -> None:
+    main = "mua = permit_sasl_authenticated, $strangers\nstrangers = reject_x, reject\n"
+    with pytest.raises(Refused, match=r"main\.cf:1: smtpd_recipient_restrictions: .* refuses here"):
+        plan(main, MASTER_HEAD + MUA, Wish(authentication=False, milter=False, hosts=True))
