@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from .files import MAIN, MASTER, Reason, Refused, Service, references
 from .lists import Lists
 from .marks import block, insert, take_out
+from .obstacles import has_tls, notes, obstacles, without_milters
 from .own import OWN_MILTERS, cannot_make, entry, own_milters
-from .rules import refuses_all
-from .sites import LISTS, Configuration
+from .sites import Configuration
 from .wish import Wish, options, values
 
 _SUBMISSION = ("submission", "submissions", "smtps", "587", "465")
@@ -69,6 +69,7 @@ class _Planner:
         made: list[str] = []
         for name in self.wish.own:
             self.reasons.extend(cannot_make(self.configuration, name))
+            self._see_that_milters_are_asked(name)
             made.extend(entry(self.configuration, self.wish, name))
         if self.reasons:
             raise Refused(*dict.fromkeys(self.reasons))
@@ -130,11 +131,21 @@ class _Planner:
             for name, our in options(self.wish).items()
             if not self._has(service, name, values(self.wish)[our])
         }
-        if self.wish.hosts:
-            self._see_that_hosts_pass(service)
+        self.reasons.extend(obstacles(self.configuration, service, self.wish))
+        self.lists.notes.extend(notes(self.configuration, service, self.wish))
+        if not has_tls(self.configuration, service):
+            named.pop("smtpd_tls_auth_only", None)
         if self.wish.policy:
             named |= self.lists.put_policy(service, ours)
         return named | self.lists.put_milters(service, ours)
+
+    def _see_that_milters_are_asked(self, name: str) -> None:
+        """A service that we make has what main.cf says, where no option of ours says otherwise."""
+        made = Service(name, "inet", "-", "smtpd", 0, 0, ())
+        try:
+            self.reasons.extend(without_milters(self.configuration, made, self.wish))
+        except Refused as refused:
+            self.reasons.extend(refused.reasons)
 
     def _attach_mx(self, service: Service) -> tuple[Service, dict[str, str]]:
         try:
@@ -146,21 +157,6 @@ class _Planner:
     def _has(self, service: Service, name: str, value: str) -> bool:
         option = service.option(name)
         return option is not None and option.text == value
-
-    def _see_that_hosts_pass(self, service: Service) -> None:
-        """A `reject` of the host's own, ahead of ours, would leave logins alone a chance."""
-        for name in LISTS:
-            site = self.configuration.site(service, name)
-            if name == "smtpd_relay_restrictions" or site.value is None:
-                continue
-            words = [word.text for word in site.value.words]
-            if refuses_all(words, self.configuration.names(service)):
-                why = (
-                    f"{name}: {service.key} refuses here whoever has no login, certificates and networks of"
-                    " the directory too; make a submission service of its own for them, or take the refusal"
-                    " out (smtpd_relay_restrictions will end in reject)"
-                )
-                self.reasons.append(Reason(site.value.file, site.value.line, why))
 
     # ---- the texts
 

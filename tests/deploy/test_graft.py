@@ -95,7 +95,8 @@ def test_postfix_has_nothing_new_to_say(name: str, tmp_path: Path) -> None:
     assert [line for line in said[1] if line not in said[0]] == []
 
 
-MASTER_HEAD = "smtp inet n - y - - smtpd\nsubmission inet n - y - - smtpd\n"
+TLS = " -o smtpd_tls_security_level=may"
+MASTER_HEAD = f"smtp inet n - y - - smtpd\nsubmission inet n - y - - smtpd{TLS}\n"
 
 
 @pytest.mark.parametrize(
@@ -181,7 +182,7 @@ def test_a_list_that_names_itself_is_refused(main: str, option: str, place: str)
 
 def test_the_author_milter_never_stands_in_non_smtpd_milters() -> None:
     main = "smtpd_milters = inet:h:1\nnon_smtpd_milters = $smtpd_milters\n"
-    planned = plan(main, "submission inet n - y - - smtpd\n", Wish())
+    planned = plan(main, f"submission inet n - y - - smtpd{TLS}\n", Wish())
     assert planned.main.startswith(main)
     assert "submitward_milters = $submitward_milter inet:h:1" in planned.main
 
@@ -199,7 +200,7 @@ _LINES = st.sampled_from(
 _ENTRIES = st.sampled_from(
     [
         *("# a comment", "", "\t# mua", "qmgr unix n - n 300 1 qmgr", "smtp inet n - y - - smtpd"),
-        *("submission inet n - y - - smtpd", "587 inet n - n - - smtpd -v", "  -o syslog_name=x"),
+        *(f"submission inet n - y - - smtpd{TLS}", f"587 inet n - n - - smtpd -v{TLS}", "  -o syslog_name=x"),
         *("  -o smtpd_recipient_restrictions=$mua", "  -o smtpd_data_restrictions=reject_x,permit"),
         *("  -o { smtpd_milters = inet:h:1, inet:h:2 }", f"# {COMMENT}", f"\t# {COMMENT}", "\v-v\r"),
     ]

@@ -40,3 +40,94 @@ def test_a_signer_is_named_without_the_author_milter_too(main: str, option: str,
 def test_a_signer_that_is_named_already_is_not_named_again() -> None:
     main = "smtpd_milters = { unix:opendkim/opendkim.sock, timeout=1s }\n"
     assert "smtpd_milters" not in plan(main, MASTER, SIGNING).master
+
+
+PLAIN = Wish(milter=False)
+
+
+@pytest.mark.parametrize(
+    ("main", "option", "said"),
+    [
+        (
+            "",
+            "-o smtpd_proxy_filter=127.0.0.1:10024",
+            r"master\.cf:4: smtpd_proxy_filter: with a proxy no milter",
+        ),
+        ("a = b\nsmtpd_proxy_filter = [::1]:24\n", "", r"main\.cf:2: smtpd_proxy_filter: "),
+        ("x = no_milters\n", "-o receive_override_options=$x", r"main\.cf:1: x|main\.cf:1: receive_override"),
+        ("receive_override_options = no_address_mappings, NO_MILTERS\n", "", r"main\.cf:1: receive_override"),
+    ],
+)
+def test_a_service_on_which_no_milter_is_asked_is_refused(main: str, option: str, said: str) -> None:
+    master = f"{MASTER}  {option}\n"
+    for wish, lost in (
+        (Wish(), "judge the author"),
+        (SIGNING, "sign"),
+        (Wish(signer="unix:x"), "author and sign"),
+    ):
+        with pytest.raises(Refused, match=f"{said}.*nobody would .*{lost}.*submitward_postfix_milter"):
+            plan(main, master, wish)
+    plan(main, master, PLAIN)
+
+
+def test_a_service_that_is_made_has_what_main_cf_says_of_milters() -> None:
+    main = "smtpd_tls_cert_file = /x\nreceive_override_options = no_milters\n"
+    with pytest.raises(Refused, match=r"main\.cf:2: receive_override_options: .*submission/inet"):
+        plan(main, "smtp inet n - y - - smtpd\n", Wish(own=("submission",)))
+
+
+def test_milters_may_be_asked_where_other_overrides_are() -> None:
+    plan("receive_override_options = no_address_mappings\nsmtpd_proxy_filter =\n", MASTER, Wish())
+    plan("smtpd_proxy_filter = [::1]:24\n", MASTER + "  -o smtpd_proxy_filter=\n", Wish())
+
+
+def test_milters_by_client_are_named_in_a_note() -> None:
+    planned = plan("smtpd_milter_maps = cidr:/etc/postfix/milters\n", MASTER, Wish())
+    assert [note for note in planned.notes if note.startswith("main.cf:1: smtpd_milter_maps: ")]
+
+
+@pytest.mark.parametrize(
+    ("main", "place"),
+    [
+        ("", r"master\.cf:1"),
+        ("smtpd_tls_security_level = none\n", r"main\.cf:1"),
+        ("a = b\nsmtpd_tls_security_level =\n", r"main\.cf:2"),
+        ("smtpd_use_tls = no\n", r"master\.cf:1"),
+    ],
+)
+def test_a_service_without_tls_is_refused_before_its_logins_fail(main: str, place: str) -> None:
+    with pytest.raises(Refused, match=f"{place}: smtpd_tls_security_level: submission/inet has no TLS"):
+        plan(main, SUBMISSION, Wish())
+    plan(main, SUBMISSION, Wish(authentication=False))
+
+
+@pytest.mark.parametrize(
+    ("main", "options"),
+    [
+        ("", " -o smtpd_tls_wrappermode=yes"),
+        ("tls = may\n", " -o smtpd_tls_security_level=$tls"),
+        ("smtpd_use_tls = yes\n", ""),
+        ("smtpd_enforce_tls = yes\n", ""),
+    ],
+)
+def test_every_way_to_offer_tls_counts(main: str, options: str) -> None:
+    planned = plan(main, SUBMISSION.replace("\n", f"{options}\n"), Wish())
+    assert "smtpd_tls_auth_only=$submitward_tls_auth_only" in planned.master
+
+
+@pytest.mark.parametrize(
+    ("name", "main"),
+    [
+        ("127.0.0.1:587", ""),
+        ("[::1]:587", ""),
+        ("localhost:submission", ""),
+        ("submission", "inet_interfaces = loopback-only\n"),
+        ("submission", "inet_interfaces = 127.0.0.1, [::1]\n"),
+    ],
+)
+def test_a_service_for_this_host_alone_keeps_its_logins_without_tls(name: str, main: str) -> None:
+    master = SUBMISSION.replace("submission", name, 1)
+    planned = plan(main, master, Wish())
+    assert "smtpd_sasl_path=$submitward_sasl_path" in planned.master
+    assert "tls_auth_only" not in planned.master + planned.main
+    assert [note for note in planned.notes if note.startswith(f"master.cf:1: {name}/inet has no TLS")]

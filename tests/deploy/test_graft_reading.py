@@ -51,7 +51,7 @@ def test_the_copy_of_a_list_holds_none_of_its_comments() -> None:
 
 def test_a_form_feed_at_the_beginning_continues_a_line_as_it_does_for_postfix() -> None:
     main = "mua = reject_x,\n\fpermit\r\nmyhostname = a\r\n"
-    planned = plan(main, MASTER_HEAD + " -o smtpd_recipient_restrictions=$mua\n", Wish(milter=False))
+    planned = plan(main, MASTER_HEAD + MUA, ASKED)
     assert planned.main.startswith("mua = reject_x,\n\f$submitward_policy, permit\r\nmyhostname")
 
 
