@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable
 
 from .files import Reason, Refused, Value
-from .texts import Word, line_of
+from .texts import Word, is_comment, physical_lines
 
 PREFIX = "submitward_"
 BEGIN = "# submitward: begin (written by `submitward graft`; what is changed here is lost)"
@@ -22,8 +22,8 @@ _BLOCK = re.compile(
 #: Before a word of the list; or behind the last one, where the braces tell the two apart.
 _BEFORE = re.compile(rf"\${PREFIX}(?:policy|policy_mx|milter|signer), ?")
 _BEHIND = re.compile(rf"[ ,]\$\{{{PREFIX}(?:policy|policy_mx|milter|signer)\}}")
-
-_OURS = re.compile(rf"\b{PREFIX}\w|# submitward: ")
+_OURS = re.compile(rf"\b{PREFIX}\w")
+_MARKS = ("# submitward: begin", END)
 
 Insertion = tuple[int, str]
 
@@ -56,16 +56,19 @@ def insert(text: str, insertions: Iterable[Insertion]) -> str:
 
 def take_out(file: str, text: str) -> str:
     """The text without anything of ours. Raises Refused for what somebody else has moved or written."""
+    # The same text with every line in its place, for the number.
+    masked = _BLOCK.sub(lambda found: "\n" * found[0].count("\n"), text)
+    for number, line in enumerate(physical_lines(masked), start=1):
+        if line.startswith(_MARKS) or (not is_comment(line) and _OURS.search(_without_words(line))):
+            why = "names submitward outside what the graft wrote; take this line out by hand"
+            raise Refused(Reason(file, number, why))
     bare = _BLOCK.sub(lambda found: _cut(found, len(text)), text)
-    bare = _BEHIND.sub("", _BEFORE.sub("", bare))
-    if _OURS.search(bare):
-        # The same text with every line in its place, for the number.
-        masked = _BLOCK.sub(lambda found: "\n" * found[0].count("\n"), text)
-        found = _OURS.search(_BEHIND.sub("", _BEFORE.sub("", masked)))
-        line = line_of(masked, found.start()) if found else 0
-        why = "names submitward outside what the graft wrote; take this line out by hand"
-        raise Refused(Reason(file, line, why))
-    return bare
+    return "".join(map(_without_words, physical_lines(bare)))
+
+
+def _without_words(line: str) -> str:
+    """A line without our words; what is a comment is somebody else's, whatever it names."""
+    return line if is_comment(line) else _BEHIND.sub("", _BEFORE.sub("", line))
 
 
 def _cut(found: re.Match[str], end: int) -> str:

@@ -15,6 +15,7 @@ from .marks import block, insert, take_out
 from .obstacles import has_tls, notes, obstacles, without_milters
 from .own import OWN_MILTERS, cannot_make, entry, own_milters
 from .sites import Configuration
+from .texts import is_comment, physical_lines
 from .wish import Wish, options, values
 
 _SUBMISSION = ("submission", "submissions", "smtps", "587", "465")
@@ -166,11 +167,12 @@ class _Planner:
         main = insert(self.configuration.main, self.lists.inserted[MAIN])
         known = {**values(self.wish), OWN_MILTERS: own_milters(self.wish), **self.lists.copies}
         wanted: set[str] = set()
-        found = references(main) | references(master)
+        lines = (*physical_lines(main), *physical_lines(master))
+        found = references("".join(line for line in lines if not is_comment(line)))
         while found:
             wanted |= found & known.keys()
             found = {name for one in found & known.keys() for name in references(known[one])} - wanted
-        lines = [f"{name} = {value}".rstrip() for name, value in known.items() if name in wanted]
-        if lines:
-            main = insert(main, [block(main, len(main), lines)])
+        ours = [f"{name} = {value}".rstrip(" ") for name, value in known.items() if name in wanted]
+        if ours:
+            main = insert(main, [block(main, len(main), ours)])
         return Plan(main, master, tuple(dict.fromkeys(self.lists.notes)))

@@ -194,6 +194,7 @@ _LINES = st.sampled_from(
         *("smtpd_recipient_restrictions = $mua", "smtpd_recipient_restrictions ="),
         *("smtpd_recipient_restrictions = reject_x", "smtpd_data_restrictions=permit"),
         *("smtpd_milters = inet:h:1,", "  { inet:h:2, timeout=1s }"),
+        *("# ask submitward_policy, $submitward_policy, x", "  # permit ${submitward_policy}"),
         *(f"# {COMMENT}", f"  # {COMMENT}", "\f reject_z", "\x85", "\xa0x = 1", "  \x1cpermit", "\r"),
     ]
 )

@@ -9,7 +9,7 @@ from submitward.graft.plan import Plan, plan, remove
 from submitward.graft.wish import Wish
 from tests.deploy.existing import COMMENT
 
-SMTPD = "submission inet n - y - - smtpd"
+SMTPD = "submission inet n - y - - smtpd -o smtpd_tls_security_level=may"
 MASTER_HEAD = f"smtp inet n - y - - smtpd\n{SMTPD}\n"
 
 
@@ -25,7 +25,7 @@ MASTER_HEAD = f"smtp inet n - y - - smtpd\n{SMTPD}\n"
 )
 def test_options_are_read_up_to_the_first_word_that_is_none(arguments: str, options: list[str]) -> None:
     (service,) = services(f"{SMTPD} {arguments}\n")
-    assert [f"{option.name}={option.text}" for option in service.options] == options
+    assert [f"{option.name}={option.text}" for option in service.options[1:]] == options
 
 
 def test_an_option_without_a_value_is_refused_with_its_line_in_smtpd_alone() -> None:
@@ -121,3 +121,20 @@ def test_a_refusal_in_what_a_list_refers_to_is_seen_when_hosts_shall_pass() -> N
     main = "mua = permit_sasl_authenticated, $strangers\nstrangers = reject_x, reject\n"
     with pytest.raises(Refused, match=r"main\.cf:1: smtpd_recipient_restrictions: .* refuses here"):
         plan(main, MASTER_HEAD + MUA, Wish(authentication=False, milter=False, hosts=True))
+
+
+def test_a_comment_may_name_us_and_stays_as_it_is() -> None:
+    said = (
+        "# submitward_mx, $submitward_policy_mx, and submitward: begin (see the wiki) ${submitward_signer}\n"
+    )
+    main, master = f"{said}mua = reject_x,\n  {said}  permit\n", f"{said}{MASTER_HEAD}{MUA}  {said}"
+    planned = plan(main, master, Wish())
+    assert planned.main.startswith(main.replace("  permit", "  $submitward_policy, permit"))
+    assert "submitward_signer = " not in planned.main
+    assert remove(planned.main, planned.master) == Plan(main, master)
+
+
+@pytest.mark.parametrize("mark", ["# submitward: begin (written", "# submitward: end"])
+def test_a_mark_without_its_other_end_is_refused_with_its_line(mark: str) -> None:
+    with pytest.raises(Refused, match=r"main\.cf:2: .*take this line out by hand"):
+        remove(f"a = b\n{mark}\n", MASTER_HEAD)
