@@ -131,3 +131,11 @@ def test_a_service_for_this_host_alone_keeps_its_logins_without_tls(name: str, m
     assert "smtpd_sasl_path=$submitward_sasl_path" in planned.master
     assert "tls_auth_only" not in planned.master + planned.main
     assert [note for note in planned.notes if note.startswith(f"master.cf:1: {name}/inet has no TLS")]
+
+
+def test_what_changes_in_observe_too_is_told() -> None:
+    main = "smtpd_relay_restrictions = permit_mynetworks, reject\n"
+    master = MASTER + "  -o smtpd_sasl_auth_enable=yes\n"
+    said = plan(main, master, Wish(hosts=True)).notes
+    assert [note.split(":")[1] for note in said if "in observe too" in note] == ["4", "1"]
+    assert plan(main, master, Wish(authentication=False)).notes == ()
