@@ -14,19 +14,19 @@ from submitward.restrictions import Policy, locate, parse_policy, split
 from submitward.wiring import Ours, calls, is_submission
 
 _ENCRYPTED = ("encrypt", "fingerprint", "verify", "secure")
-_ADDRESSES = {
-    "allow_percent_hack": ("no", "<ceo%example.org> is judged as one address and sent as another"),
-    "swap_bangpath": ("no", "<example.org!ceo> is judged as one address and sent as another"),
-    "strict_rfc821_envelopes": ("yes", "MAIL FROM:<(x@y> is read as the null sender"),
-}
+#: Postfix's default is yes. While `sender` is enforced policyd refuses what has no domain.
+_REWRITTEN = {"allow_percent_hack": "<ceo%example.org>", "swap_bangpath": "<example.org!ceo>"}
 
 
 def judge_host(configuration: Configuration, ours: Ours) -> Iterator[Finding]:
     """What is to be said about the parameters of the whole host."""
-    for parameter, (right, otherwise) in _ADDRESSES.items():
-        if configuration[parameter].lower() != right:
-            text = f"{parameter} = {configuration[parameter]}: {otherwise}"
-            yield error("main.cf", text, f"{parameter} = {right}")
+    for parameter, example in _REWRITTEN.items():
+        if configuration[parameter].lower() != "no":
+            text = (
+                f"{parameter} = {configuration[parameter]}: {example} is judged as one without a domain,"
+                " and sent as ceo@example.org where that passes"
+            )
+            yield warning("main.cf", text, f"{parameter} = no, or leave the restriction `sender` on enforce")
     queue = configuration["queue_directory"]
     places = {
         locate(milter.endpoint, queue, chroot=False) for milter in _listed(configuration["non_smtpd_milters"])
@@ -49,11 +49,15 @@ def judge(service: Service, ours: Ours, queue_directory: str) -> Iterator[Findin
             yield error(service.name, text, "name it with -o smtpd_milters= on submission services only")
         return
     if found:
-        yield from _author(service, milters, found[0])
+        yield from _author(service, milters, found[0], set(found))
     elif ours.author != "off":
         text = "the author milter is missing: nobody judges the visible From"
-        yield error(service.name, text, "put it first into smtpd_milters, before OpenDKIM")
+        mend = "put it first into smtpd_milters, before OpenDKIM; without one say `author: {mode: off}`"
+        yield error(service.name, text, mend)
     yield from _authentication(service, ours, queue_directory)
+    if not service.says("strict_rfc821_envelopes"):
+        text = "strict_rfc821_envelopes = no: MAIL FROM:<(x@y> is read as the null sender"
+        yield error(service.name, text, "strict_rfc821_envelopes = yes")
     digest = service["smtpd_tls_fingerprint_digest"]
     if digest != "sha256":
         text = f"smtpd_tls_fingerprint_digest is {digest}: certificates must be listed with that digest"
@@ -65,16 +69,17 @@ def _listed(text: str) -> list[Policy]:
     return [parse_policy(word) for word in split(text)]
 
 
-def _author(service: Service, milters: list[Policy], place: int) -> Iterator[Finding]:
-    """Whether the author milter stands first, and none lets mail pass while it is away."""
+def _author(service: Service, milters: list[Policy], place: int, mine: set[int]) -> Iterator[Finding]:
+    """Whether the author milter stands first, and none lets mail pass while it is away; what the others do
+    then (a virus scanner that may be missed) is their owner's choice."""
     if place:
         text = f"{milters[0].endpoint} stands before the author milter: what it signs has not been checked"
         yield error(service.name, text, "put the author milter first into smtpd_milters")
-    for milter in milters:
+    for index, milter in enumerate(milters):
         action = milter.options.get("default_action", service["milter_default_action"])
         if action not in ("tempfail", "shutdown"):
             text = f"{milter.endpoint}: default_action={action} while it is away"
-            yield error(service.name, text, "default_action=tempfail")
+            yield (error if index in mine else warning)(service.name, text, "default_action=tempfail")
     yield good(service.name, f"milters: {', '.join(milter.endpoint for milter in milters)}")
 
 
@@ -94,5 +99,16 @@ def _authentication(service: Service, ours: Ours, queue_directory: str) -> Itera
     clear = service["smtpd_tls_security_level"] not in _ENCRYPTED and not service.says(
         "smtpd_tls_wrappermode"
     )
-    if clear and not service.says("smtpd_tls_auth_only"):
+    if clear and not service.says("smtpd_tls_auth_only") and not _is_local(service):
         yield error(service.name, "AUTH without TLS: passwords can be read", "smtpd_tls_auth_only = yes")
+
+
+def _is_local(service: Service) -> bool:
+    """Whether this host alone gets there, so that nobody can listen on the way."""
+    host = service.name.partition("/")[0].rpartition(":")[0]
+    places = [host] if host else split(service["inet_interfaces"])
+    return bool(places) and all(_is_loopback(place.strip("[]").lower()) for place in places)
+
+
+def _is_loopback(place: str) -> bool:
+    return place in ("localhost", "loopback-only", "::1") or place.startswith("127.")

@@ -17,10 +17,10 @@ _WHOLE = (
     "milter_default_action",
     "non_smtpd_milters",
     "queue_directory",
-    "strict_rfc821_envelopes",
     "swap_bangpath",
 )
 _OF_A_SERVICE = (
+    "inet_interfaces",
     "milter_default_action",
     "milter_macro_daemon_name",
     "smtpd_client_restrictions",
@@ -40,6 +40,7 @@ _OF_A_SERVICE = (
     "smtpd_tls_fingerprint_digest",
     "smtpd_tls_security_level",
     "smtpd_tls_wrappermode",
+    "strict_rfc821_envelopes",
 )
 
 

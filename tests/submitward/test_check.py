@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -22,6 +23,7 @@ from submitward.postconf import Unreadable
 from submitward.restrictions import Restriction, locate, parse, parse_policy, split
 from submitward.settings import load_settings
 from submitward.wiring import Ours, is_deferral
+from tests.deploy.existing import EXISTING, TAKEN
 from tests.lab.place import SHIPPED
 
 QUEUE = "/var/spool/postfix"
@@ -73,9 +75,9 @@ def test_the_shipped_files_are_in_order(configuration: Path) -> None:
 
 # What is appended to the shipped main.cf → level and words of what is said of it.
 MISTAKES = [
-    ("allow_percent_hack = yes", "error main.cf", "allow_percent_hack"),
-    ("swap_bangpath = yes", "error main.cf", "swap_bangpath"),
-    ("strict_rfc821_envelopes = no", "error main.cf", "null sender"),
+    ("allow_percent_hack = yes", "warning main.cf", "allow_percent_hack"),
+    ("swap_bangpath = yes", "warning main.cf", "swap_bangpath"),
+    ("strict_rfc821_envelopes = no", "error submission/inet", "null sender"),
     ("non_smtpd_milters = unix:submitward/milter", "error main.cf", "non_smtpd_milters"),
     ("smtpd_milters = unix:submitward/milter", "error smtp/inet", "no submission"),
     ("submission_recipient_restrictions = reject_non_fqdn_recipient", "warning", "not asked at RCPT"),
@@ -169,6 +171,36 @@ def test_auth_without_tls_is_an_error(configuration: Path) -> None:
     say(configuration, "smtpd_tls_auth_only = no", "submission_tls_security_level = may")
     assert any(line.startswith("error submission/inet: AUTH without TLS") for line in wrong(configuration))
     assert not any(line.startswith("error submissions/inet") for line in wrong(configuration))
+
+
+@pytest.mark.parametrize("local", ["127.0.0.1:submission", "[::1]:submission", "inet_interfaces"])
+def test_auth_without_tls_is_nobodys_danger_where_this_host_alone_gets_there(
+    configuration: Path, local: str
+) -> None:
+    say(configuration, "smtpd_tls_auth_only = no", "submission_tls_security_level = none")
+    if local == "inet_interfaces":
+        say(configuration, "inet_interfaces = 127.0.0.1, [::1]")
+    else:
+        master = configuration / "master.cf"
+        master.write_text(re.sub("(?m)^submission ", f"{local} ", master.read_text()))
+    assert wrong(configuration) == []
+
+
+def test_what_another_milter_does_while_it_is_away_is_its_owners_choice(configuration: Path) -> None:
+    say(
+        configuration,
+        "submission_milters = unix:submitward/milter, { inet:localhost:11332, default_action=accept }",
+    )
+    found = {line for line in wrong(configuration) if "localhost:11332" in line}
+    assert {line.split()[0] for line in found} == {"warning"}
+
+
+@pytest.mark.parametrize("name", TAKEN)
+def test_what_the_graft_makes_of_a_host_has_no_error(tmp_path: Path, name: str) -> None:
+    """Also where main.cf says nothing, and defaults hold; or check.yml would fail everywhere."""
+    for path in (EXISTING / name / "after").iterdir():
+        shutil.copy(path, tmp_path)
+    assert [line for line in wrong(tmp_path) if line.startswith("error")] == []
 
 
 def test_an_option_of_one_service_is_judged_for_that_service_alone(configuration: Path) -> None:
@@ -388,11 +420,14 @@ def test_a_site_in_order_exits_0(site: Path, capsys: pytest.CaptureFixture[str])
 
 
 def test_json_carries_the_exit_status(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    say(site, "allow_percent_hack = yes")
+    say(site, "strict_rfc821_envelopes = no")
     assert check(site, "--json") == 1
     value = json.loads(capsys.readouterr().out)
     assert value["status"] == 1
-    assert [f["where"] for f in value["findings"] if f["level"] == "error"] == ["main.cf"]
+    assert [f["where"] for f in value["findings"] if f["level"] == "error"] == [
+        "submission/inet",
+        "submissions/inet",
+    ]
 
 
 def test_wrong_settings_are_all_told_and_exit_2(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
