@@ -1,0 +1,1 @@
+../../../../submitward/graft/__init__.py
