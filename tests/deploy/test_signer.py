@@ -107,7 +107,7 @@ def test_the_role_refuses_and_notes_and_gives_back(host: Path, monkeypatch: pyte
         "submitward_opendkim": True,
         "submitward_postfix_directory": str(host / "postfix"),
         "submitward_signer_conf": str(host / "opendkim.conf"),
-        "submitward_signer_units": str(host / "units"),
+        "submitward_units_home": str(host / "units"),
         "submitward_signer_kept": str(host / "kept"),
     }
     (host / "opendkim.conf").write_bytes(OLDER)
