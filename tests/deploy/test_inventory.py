@@ -16,6 +16,7 @@ GOOD: dict[str, Any] = {
     "submitward_version": "0.2.0rc1+local.1",
     "submitward_secrets": {"directory": "secret", "redis-2.old_one": "secret"},
     "submitward_backend_networks": ["192.0.2.7", "192.0.2.0/24", "::1", "2001:db8::/32", "::ffff:192.0.2.1"],
+    "submitward_resolvers": ["192.0.2.53", "fe80::53%eth0"],
     "submitward_opendkim_keys": [{"domain": "example.org", "selector": "s2026._a", "key": "k"}],
 }
 BAD: dict[str, Any] = {
@@ -24,6 +25,7 @@ BAD: dict[str, Any] = {
     "submitward_postfix_directory": "etc/postfix",
     "submitward_secrets": {"../../x y\nExecStart=": "kept to itself", "a:b": "kept to itself", ".": ""},
     "submitward_backend_networks": ["ldap.example.org", "192.0.2.1\nExecStart=/bin/true", "192.0.2.1\n", ""],
+    "submitward_resolvers": ["ns.example.org"],
     "submitward_opendkim_keys": [{"domain": "../x", "selector": "a b", "key": "kept to itself"}],
 }
 
