@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import shutil
 import signal
 import socketserver
@@ -29,6 +30,8 @@ from tests.lab.remains import CLONE
 
 #: service column → port of the loopback interface, by what stands in front of the port
 _PORTS = {"smtp": 25, "submission": 587, "submissions": 465, "smtps": 465, "25": 25, "587": 587}
+#: Below the ports that outgoing connections get, and in no order: another suite looks for its ports, too.
+_BASES = random.sample(range(10000, 32000, 1000), 22)
 
 
 @dataclass(frozen=True)
@@ -91,9 +94,7 @@ def mail_host(name: str) -> Iterator[MailHost]:
     """The configuration `name` in its state `before`, running."""
     directory = Path(tempfile.mkdtemp(prefix="sw", dir="/var/tmp"))
     directory.chmod(0o755)
-    base = next(
-        b for b in range(30000, 60000, 1000) if all(is_free("127.0.0.1", b + p) for p in (25, 465, 587))
-    )
+    base = next(base for base in _BASES if all(is_free("127.0.0.1", base + p) for p in (25, 465, 587)))
     host = MailHost(directory, base)
     with contextlib.ExitStack() as undo:
         undo.callback(shutil.rmtree, directory)
