@@ -49,7 +49,7 @@ def judge(service: Service, ours: Ours, queue_directory: str) -> Iterator[Findin
             yield error(service.name, text, "name it with -o smtpd_milters= on submission services only")
         return
     if found:
-        yield from _author(service, milters, found[0], set(found))
+        yield from _author(service, milters, found[0], set(found) if ours.author == "enforce" else set())
     elif ours.author != "off":
         text = "the author milter is missing: nobody judges the visible From"
         mend = "put it first into smtpd_milters, before OpenDKIM; without one say `author: {mode: off}`"
@@ -57,7 +57,8 @@ def judge(service: Service, ours: Ours, queue_directory: str) -> Iterator[Findin
     yield from _authentication(service, ours, queue_directory)
     if not service.says("strict_rfc821_envelopes"):
         text = "strict_rfc821_envelopes = no: MAIL FROM:<(x@y> is read as the null sender"
-        yield error(service.name, text, "strict_rfc821_envelopes = yes")
+        say = error if ours.enforces else warning
+        yield say(service.name, text, "strict_rfc821_envelopes = yes")
     digest = service["smtpd_tls_fingerprint_digest"]
     if digest != "sha256":
         text = f"smtpd_tls_fingerprint_digest is {digest}: certificates must be listed with that digest"
@@ -69,9 +70,9 @@ def _listed(text: str) -> list[Policy]:
     return [parse_policy(word) for word in split(text)]
 
 
-def _author(service: Service, milters: list[Policy], place: int, mine: set[int]) -> Iterator[Finding]:
-    """Whether the author milter stands first, and none lets mail pass while it is away; what the others do
-    then (a virus scanner that may be missed) is their owner's choice."""
+def _author(service: Service, milters: list[Policy], place: int, strict: set[int]) -> Iterator[Finding]:
+    """Whether the author milter stands first, and lets no mail pass while it is away where it enforces; what
+    the others do then (a virus scanner that may be missed) is their owner's choice."""
     if place:
         text = f"{milters[0].endpoint} stands before the author milter: what it signs has not been checked"
         yield error(service.name, text, "put the author milter first into smtpd_milters")
@@ -79,7 +80,7 @@ def _author(service: Service, milters: list[Policy], place: int, mine: set[int])
         action = milter.options.get("default_action", service["milter_default_action"])
         if action not in ("tempfail", "shutdown"):
             text = f"{milter.endpoint}: default_action={action} while it is away"
-            yield (error if index in mine else warning)(service.name, text, "default_action=tempfail")
+            yield (error if index in strict else warning)(service.name, text, "default_action=tempfail")
     yield good(service.name, f"milters: {', '.join(milter.endpoint for milter in milters)}")
 
 

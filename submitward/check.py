@@ -210,4 +210,5 @@ def ours(settings: Settings) -> Ours:
         milter=places(listen.milter),
         charge=settings.policy.charge,
         author=settings.author.mode,
+        enforces=any(mode == "enforce" for _, mode in settings.policy.ordered),
     )

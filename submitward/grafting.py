@@ -30,6 +30,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--own", action="append", default=[], metavar="submission", help="make this service")
     parser.add_argument("--own-tls", action="append", default=[], metavar="submissions")
     parser.add_argument("--hosts", action="store_true", help="certificates and networks may relay")
+    parser.add_argument("--observe", action="store_true", help="take nothing from a service: all mail passes")
     parser.add_argument("--mx", action="store_true", help="ask the policy on the MX port too")
     parser.add_argument("--signer", default="", metavar="unix:opendkim/opendkim.sock")
     for part in ("policy", "authentication", "milter"):
@@ -48,6 +49,7 @@ def wish_of(options: argparse.Namespace) -> Wish:
         authentication=options.authentication,
         milter=options.milter,
         hosts=options.hosts,
+        observe=options.observe,
         mx=options.mx,
         signer=options.signer,
     )

@@ -39,13 +39,17 @@ _LIKE_SHIPPED = "as postfix/main.cf and postfix/master.cf show"
 
 @dataclass(frozen=True, slots=True)
 class Ours:
-    """What of the settings Postfix must meet: places as `locate` gives them, and two modes."""
+    """What of the settings Postfix must meet: places as `locate` gives them, and modes.
+
+    `enforces`: whether any restriction of policyd refuses, rather than being observed or off.
+    """
 
     policy: frozenset[str]
     auth: frozenset[str]
     milter: frozenset[str]
     charge: str = "data"
     author: str = "enforce"
+    enforces: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +92,7 @@ def judge(service: Service, ours: Ours, queue_directory: str) -> Iterator[Findin
     if asked:
         yield from _stages(service, asked, ours.charge)
         yield from _before(service, asked)
-        yield from _manner(service, asked)
+        yield from _manner(service, asked, ours.enforces)
     else:
         text = "principals are let in here and policyd is never asked: everybody may send as anybody"
         yield error(service.name, text, f"ask policyd in {', '.join(_LIST.values())}, {_LIKE_SHIPPED}")
@@ -132,8 +136,11 @@ def _before(service: Service, asked: tuple[Call, ...]) -> Iterator[Finding]:
                 yield warning(service.name, f"{where}; an OK from it passes policyd by", mend)
 
 
-def _manner(service: Service, asked: tuple[Call, ...]) -> Iterator[Finding]:
-    """How policyd is asked: one connection, the right context, and nothing passes while it is away."""
+def _manner(service: Service, asked: tuple[Call, ...], enforces: bool) -> Iterator[Finding]:
+    """How policyd is asked: one connection, the right context, and nothing passes while it is away.
+
+    Where nothing is enforced, what passes meanwhile would have passed.
+    """
     if len({call.policy.text for call in asked}) > 1:
         text = "policyd is asked with different texts: smtpd keeps a connection for each"
         yield warning(service.name, text, "use one parameter in all lists, as submitward_policy in main.cf")
@@ -143,7 +150,8 @@ def _manner(service: Service, asked: tuple[Call, ...]) -> Iterator[Finding]:
             text = (
                 f"{call.parameter}: default_action is {action or 'empty'}: while policyd is away that holds"
             )
-            yield error(service.name, text, "default_action = 451 4.3.5 and a text")
+            say = error if enforces else warning
+            yield say(service.name, text, "default_action = 451 4.3.5 and a text")
         if call.policy.options.get("policy_context") == "mx":
             text = f"{call.parameter}: policyd is asked as mx, where whoever is no principal passes"
             yield error(service.name, text, "policy_context=submission")

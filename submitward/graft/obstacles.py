@@ -33,17 +33,18 @@ def obstacles(configuration: Configuration, service: Service, wish: Wish) -> Ite
 
 
 def notes(configuration: Configuration, service: Service, wish: Wish) -> Iterator[str]:
-    """What will be otherwise on this service than anybody may think, observe or not."""
+    """What is or will be otherwise on this service than anybody may think."""
+    when = "with enforce" if wish.observe else "from now on"
     if wish.authentication and (said := configuration.says_yes(service, "smtpd_sasl_auth_enable")):
         yield (
-            f"{said.file}:{said.line}: {service.key} has let logins in so far; saslauthd judges them from now"
-            " on, in observe too, so that everybody has to be in the directory. To wait with that:"
+            f"{said.file}:{said.line}: {service.key} has let logins in so far; saslauthd judges them {when},"
+            " so that everybody has to be in the directory. To leave them to your own server:"
             " --no-authentication, in Ansible submitward_postfix_authentication: false"
         )
     relay = configuration.site(service, _RELAY).value
     if wish.hosts and relay is not None and relay.text:
         yield (
-            f"{relay.file}:{relay.line}: {_RELAY}: {service.key} gets ours instead, in observe too: logins,"
+            f"{relay.file}:{relay.line}: {_RELAY}: {service.key} gets ours instead {when}: logins,"
             " certificates and networks of the directory, and nobody else"
         )
     maps = configuration.site(service, _MAPS).value

@@ -7,7 +7,7 @@ What stands in a file already is taken out first, so that a second plan changes 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from .files import MAIN, MASTER, Reason, Refused, Service, references
 from .lists import Lists
@@ -129,7 +129,7 @@ class _Planner:
         """Put our words into the lists of a service; returns the options it needs beside them."""
         named = {
             name: our
-            for name, our in options(self.wish).items()
+            for name, our in options(self._wish_for(service)).items()
             if not self._has(service, name, values(self.wish)[our])
         }
         self.reasons.extend(obstacles(self.configuration, service, self.wish))
@@ -139,6 +139,13 @@ class _Planner:
         if self.wish.policy:
             named |= self.lists.put_policy(service, ours)
         return named | self.lists.put_milters(service, ours)
+
+    def _wish_for(self, service: Service) -> Wish:
+        """While it is observed, who has been let in there is let in as before."""
+        if not self.wish.observe:
+            return self.wish
+        lets_in = self.configuration.says_yes(service, "smtpd_sasl_auth_enable") is not None
+        return replace(self.wish, hosts=False, authentication=self.wish.authentication and not lets_in)
 
     def _see_that_milters_are_asked(self, name: str) -> None:
         """A service that we make has what main.cf says, where no option of ours says otherwise."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from .marks import PREFIX
 
 POLICY, MX, MILTER, SIGNER = (f"{PREFIX}{name}" for name in ("policy", "policy_mx", "milter", "signer"))
-_MILTER_OPTIONS = "default_action=tempfail, connect_timeout=5s, command_timeout=15s, content_timeout=60s"
+_MILTER_OPTIONS = "connect_timeout=5s, command_timeout=15s, content_timeout=60s"
 _AWAY = "{ default_action = 451 4.3.5 The policy service of this relay is away, please try again later }"
 
 
@@ -22,6 +22,8 @@ class Wish:
     `own`: submission services to be made, as master.cf names them (``submission``, ``127.0.0.1:587``).
     `wrapped`: those of `own` that begin with TLS. `signer`: OpenDKIM's socket, ``""`` for none of our doing.
     `hosts`: certificates and networks of the directory may relay, by the tables in `tables`.
+    `observe`: all mail passes as it did, so what a service has of its own is not taken from it, and a sidecar
+    that is away stops nobody.
     """
 
     services: tuple[str, ...] = ()
@@ -31,6 +33,7 @@ class Wish:
     authentication: bool = True
     milter: bool = True
     hosts: bool = False
+    observe: bool = False
     mx: bool = False
     signer: str = ""
     sockets: str = "submitward"
@@ -40,11 +43,13 @@ class Wish:
 def values(wish: Wish) -> dict[str, str]:
     """Every parameter of ours that could be named, in the order in which they are written."""
     policy = f"check_policy_service {{ unix:{wish.sockets}/policy, timeout=10s"
+    away = "default_action=DUNNO" if wish.observe else _AWAY
+    milter = f"default_action={'accept' if wish.observe else 'tempfail'}, {_MILTER_OPTIONS}"
     return {
-        POLICY: f"{policy}, policy_context=submission, {_AWAY} }}",
+        POLICY: f"{policy}, policy_context=submission, {away} }}",
         MX: f"{policy}, policy_context=mx, default_action=DUNNO }}",
-        MILTER: f"{{ unix:{wish.sockets}/milter, {_MILTER_OPTIONS} }}",
-        SIGNER: f"{{ {wish.signer}, {_MILTER_OPTIONS} }}",
+        MILTER: f"{{ unix:{wish.sockets}/milter, {milter} }}",
+        SIGNER: f"{{ {wish.signer}, {milter} }}",
         f"{PREFIX}milter_macro_daemon_name": "ORIGINATING",
         f"{PREFIX}sasl_auth_enable": "yes",
         f"{PREFIX}sasl_type": "dovecot",
@@ -70,7 +75,7 @@ def values(wish: Wish) -> dict[str, str]:
 
 def options(wish: Wish) -> dict[str, str]:
     """Options of every submission service: smtpd's parameter → ours."""
-    found = {"strict_rfc821_envelopes": "strict_envelopes"}
+    found = {} if wish.observe else {"strict_rfc821_envelopes": "strict_envelopes"}
     if wish.authentication:
         found |= {
             "smtpd_sasl_auth_enable": "sasl_auth_enable",

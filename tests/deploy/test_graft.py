@@ -73,9 +73,12 @@ def test_no_other_service_is_touched(name: str, tmp_path: Path) -> None:
 def test_submission_is_as_check_wants_it(name: str, tmp_path: Path) -> None:
     configuration = postconf.read(str(placed(name, "after", tmp_path)))
     queue = configuration["queue_directory"]
-    ours = Ours(*(frozenset({f"unix:{queue}/submitward/{part}"}) for part in ("policy", "auth", "milter")))
-    services = [s for s in configuration.services if "submitward/auth" in s["smtpd_sasl_path"]]
+    places = [frozenset({f"unix:{queue}/submitward/{part}"}) for part in ("policy", "auth", "milter")]
+    observed = wish(name).observe
+    ours = Ours(*places, author="observe" if observed else "enforce", enforces=not observed)
+    services = [s for s in configuration.services if "submitward/policy" in s["smtpd_data_restrictions"]]
     assert services
+    assert observed or any("submitward/auth" in service["smtpd_sasl_path"] for service in services)
     for service in services:
         found = [*judge_wiring(service, ours, queue), *judge_attachments(service, ours, queue)]
         errors = [finding.text for finding in found if finding.level == "error"]

@@ -133,9 +133,30 @@ def test_a_service_for_this_host_alone_keeps_its_logins_without_tls(name: str, m
     assert [note for note in planned.notes if note.startswith(f"master.cf:1: {name}/inet has no TLS")]
 
 
-def test_what_changes_in_observe_too_is_told() -> None:
+def test_what_will_change_is_told_and_when() -> None:
     main = "smtpd_relay_restrictions = permit_mynetworks, reject\n"
     master = MASTER + "  -o smtpd_sasl_auth_enable=yes\n"
-    said = plan(main, master, Wish(hosts=True)).notes
-    assert [note.split(":")[1] for note in said if "in observe too" in note] == ["4", "1"]
+    for observe, when in ((False, "from now on"), (True, "with enforce")):
+        said = plan(main, master, Wish(hosts=True, observe=observe)).notes
+        assert [note.split(":")[1] for note in said if when in note] == ["4", "1"]
     assert plan(main, master, Wish(authentication=False)).notes == ()
+
+
+def test_observe_takes_nothing_from_a_service_and_lets_mail_pass_without_a_sidecar() -> None:
+    main = "smtpd_relay_restrictions = permit_mynetworks, reject\n"
+    wish = Wish(hosts=True, observe=True, signer="unix:opendkim/opendkim.sock")
+    made = plan(main, MASTER + "  -o smtpd_sasl_auth_enable=yes\n", wish)
+    asks = {f"smtpd_{stage}_restrictions" for stage in ("recipient", "data", "end_of_data")}
+    given = {
+        line.split("=")[0].removeprefix("  -o ") for line in made.master.splitlines() if "$submitw" in line
+    }
+    assert given == asks | {"smtpd_milters", "milter_macro_daemon_name"}
+    assert made.main.count("default_action=DUNNO") == 1
+    assert made.main.count("default_action=accept") == 2
+    assert "default_action = 451" not in made.main
+
+
+def test_observe_brings_logins_where_there_were_none() -> None:
+    made = plan("", MASTER, Wish(observe=True))
+    assert "-o smtpd_sasl_path=$submitward_sasl_path" in made.master
+    assert "strict_" not in made.master

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -23,7 +24,7 @@ from submitward.postconf import Unreadable
 from submitward.restrictions import Restriction, locate, parse, parse_policy, split
 from submitward.settings import load_settings
 from submitward.wiring import Ours, is_deferral
-from tests.deploy.existing import EXISTING, TAKEN
+from tests.deploy.existing import EXISTING, TAKEN, wish
 from tests.lab.place import SHIPPED
 
 QUEUE = "/var/spool/postfix"
@@ -33,6 +34,7 @@ OURS = Ours(
     milter=frozenset({f"unix:{QUEUE}/submitward/milter"}),
 )
 POLICY = "check_policy_service { unix:submitward/policy, policy_context=submission }"
+OBSERVED = dataclasses.replace(OURS, author="observe", enforces=False)
 
 
 @pytest.fixture
@@ -200,7 +202,8 @@ def test_what_the_graft_makes_of_a_host_has_no_error(tmp_path: Path, name: str) 
     """Also where main.cf says nothing, and defaults hold; or check.yml would fail everywhere."""
     for path in (EXISTING / name / "after").iterdir():
         shutil.copy(path, tmp_path)
-    assert [line for line in wrong(tmp_path) if line.startswith("error")] == []
+    ours = OBSERVED if wish(name).observe else OURS
+    assert [line for line in wrong(tmp_path, ours) if line.startswith("error")] == []
 
 
 def test_an_option_of_one_service_is_judged_for_that_service_alone(configuration: Path) -> None:
@@ -246,6 +249,14 @@ def test_an_author_check_that_is_off_is_not_missed(configuration: Path) -> None:
     say(configuration, "submission_milters = unix:opendkim/opendkim.sock")
     off = Ours(OURS.policy, OURS.auth, OURS.milter, author="off")
     assert wrong(configuration, off) == []
+
+
+def test_what_only_observes_may_let_mail_pass_while_it_is_away(configuration: Path) -> None:
+    policy = "check_policy_service { unix:submitward/policy, default_action=DUNNO }"
+    milter = "{ unix:submitward/milter, default_action=accept }"
+    say(configuration, f"submission_recipient_restrictions = {policy}", f"submission_milters = {milter}")
+    assert len([line for line in wrong(configuration) if "default_action" in line]) == 4  # by two services
+    assert not [line for line in wrong(configuration, OBSERVED) if line.startswith("error")]
 
 
 def test_a_chrooted_service_is_judged_by_the_paths_it_sees(configuration: Path) -> None:

@@ -57,6 +57,10 @@ options:
     description: Whether certificates and networks of the directory may relay.
     type: bool
     default: false
+  observe:
+    description: Whether all mail passes as it did, so that nothing is taken from a service and a sidecar that is away stops nobody.
+    type: bool
+    default: false
   mx:
     description: Whether the policy is asked on the MX port too; never beside AUTH.
     type: bool
@@ -105,7 +109,7 @@ from ..module_utils.graft.host import replace, try_out
 from ..module_utils.graft.plan import plan, remove
 from ..module_utils.graft.wish import Wish
 
-PARTS = ("policy", "authentication", "milter", "hosts", "mx", "signer", "tables")
+PARTS = ("policy", "authentication", "milter", "hosts", "observe", "mx", "signer", "tables")
 
 
 def main():
@@ -118,7 +122,7 @@ def main():
             "backups": {"type": "path", "default": "/var/backups/submitward"},
             **{name: dict(strings) for name in ("services", "own", "own_tls")},
             **{name: {"type": "bool", "default": True} for name in ("policy", "authentication", "milter")},
-            **{name: {"type": "bool", "default": False} for name in ("hosts", "mx")},
+            **{name: {"type": "bool", "default": False} for name in ("hosts", "observe", "mx")},
             "signer": {"type": "str", "default": ""},
             "tables": {"type": "path", "default": "/var/lib/submitward-export"},
         },
