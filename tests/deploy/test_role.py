@@ -57,7 +57,7 @@ def test_secrets_are_not_logged() -> None:
     # inventory.yml picks out names alone: test_inventory.py looks at all that it prints.
     for path in set((ROLE / "tasks").glob("*.yml")) - {ROLE / "tasks/inventory.yml"}:
         for task in re.split(r"(?m)^ *- name: ", path.read_text()):
-            if re.search(r"submitward_secrets \||item\.key \}\}\"\n|submitward_opendkim_keys", task):
+            if re.search(r"submitward_secrets \||item\.key \}\}\"\n|\{\{[^}]*submitward_opendkim_keys", task):
                 assert "no_log" in task, f"{path.name}: {task.splitlines()[0]}"
 
 
