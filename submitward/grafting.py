@@ -8,12 +8,12 @@ from __future__ import annotations
 import argparse
 import functools
 import json
-import subprocess
 import sys
 from pathlib import Path
 
+from submitward.graft.applying import BACKUPS, carry_out
 from submitward.graft.files import Refused
-from submitward.graft.host import BACKUPS, Planner, replace, try_out
+from submitward.graft.host import Planner, try_out
 from submitward.graft.plan import plan, remove
 from submitward.graft.wish import Wish
 
@@ -35,7 +35,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--signer", default="", metavar="unix:opendkim/opendkim.sock")
     for part in ("policy", "authentication", "milter"):
         parser.add_argument(f"--no-{part}", dest=part, action="store_false")
-    parser.add_argument("--no-reload", dest="reload", action="store_false")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
@@ -60,7 +59,7 @@ def run(options: argparse.Namespace) -> int:
     planner: Planner = remove if options.verb == "remove" else functools.partial(plan, wish=wish_of(options))
     try:
         outcome = try_out(options.postfix, planner)
-        kept = None if options.verb == "plan" else replace(outcome, options.backups)
+        kept = None if options.verb == "plan" else carry_out(outcome, options.backups)
     except Refused as refused:
         print(refused, file=sys.stderr)
         return REFUSED
@@ -71,17 +70,7 @@ def run(options: argparse.Namespace) -> int:
         "backup": str(kept or ""),
     }
     print(json.dumps(told, indent=1) if options.json else _text(told))
-    if kept and options.reload:
-        return reload(options.postfix)
     return DONE
-
-
-def reload(directory: Path) -> int:
-    """`postfix reload`, if it runs."""
-    command = ["postfix", "-c", str(directory)]
-    if subprocess.run([*command, "status"], capture_output=True, check=False).returncode:
-        return DONE
-    return REFUSED if subprocess.run([*command, "reload"], check=False).returncode else DONE
 
 
 def _text(told: dict[str, object]) -> str:

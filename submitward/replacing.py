@@ -1,6 +1,7 @@
 """Replacing files: all of them or none, each complete at every moment, owner and mode kept.
 
 Knows rename, fsync and how to take a half-done step back. Must not know what the files are for.
+Standard library and Python 3.9 only: it goes to hosts with the graft.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Step:
     """One file: the new one, complete and on disk, and a second name of the old one, if there is one."""
 

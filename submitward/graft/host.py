@@ -1,6 +1,6 @@
 """The graft on a host: all is tried on a copy of the configuration directory before a file is replaced.
 
-Knows postfix(1), postconf(1), copies and backups. Must not know what a plan puts where.
+Knows postfix(1), postconf(1) and copies. Must not know what a plan puts where, and replaces nothing.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from .plan import Plan
 from .texts import physical_lines
 
 Planner = Callable[[str, str], Plan]
-BACKUPS = Path("/var/backups/submitward")
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ class Outcome:
 
 def try_out(directory: Path, planner: Planner) -> Outcome:
     """Plan, write both files into a copy, and let Postfix look at it. Raises Refused; changes nothing."""
-    before = {name: _read(directory / name) for name in (MAIN, MASTER)}
+    before = {name: read(directory / name) for name in (MAIN, MASTER)}
     planned = planner(before[MAIN], before[MASTER])
     after = {MAIN: planned.main, MASTER: planned.master}
     outcome = Outcome(directory, before, after, planned.notes)
@@ -59,27 +58,11 @@ def try_out(directory: Path, planner: Planner) -> Outcome:
         with _copied(directory) as copy:
             known = warnings(copy)
             for name in outcome.changed:
-                _write(copy / name, after[name])
+                (copy / name).write_bytes(after[name].encode("latin-1"))
             new = dict.fromkeys(line for line in warnings(copy) if line not in known)
         if new:
             raise Refused(*(Reason(str(directory), 0, f"with the plan Postfix says: {line}") for line in new))
     return outcome
-
-
-def replace(outcome: Outcome, backups: Path = BACKUPS) -> Path | None:
-    """Put the planned files in place, each at once; returns the dated backup's directory.
-
-    Raises Refused when a file has changed since it was read.
-    """
-    if not outcome.changed:
-        return None
-    for name, text in outcome.before.items():
-        if _read(outcome.directory / name) != text:
-            raise Refused(Reason(name, 0, "has changed while the plan was made; run this again"))
-    kept = _back_up(outcome, backups)
-    for name in outcome.changed:
-        _write(outcome.directory / name, outcome.after[name])
-    return kept
 
 
 def warnings(directory: Path) -> list[str]:
@@ -139,41 +122,9 @@ def _no_sockets(directory: str, names: list[str]) -> list[str]:
     return [name for name, path in paths if path.is_socket() or path.is_fifo()]
 
 
-def _back_up(outcome: Outcome, backups: Path) -> Path:
-    """Both files as they were, in a directory named by the moment."""
-    label = str(outcome.directory).strip("/").replace("/", "-")
-    kept = backups / f"{label}-{time.strftime('%Y-%m-%dT%H%M%S', time.gmtime())}Z"
-    number = 1
-    while kept.exists():
-        number += 1
-        kept = kept.with_name(f"{kept.name.partition('Z')[0]}Z.{number}")
-    kept.mkdir(parents=True, mode=0o700)
-    for name in outcome.before:
-        shutil.copy2(outcome.directory / name, kept / name)
-    return kept
-
-
-def _read(path: Path) -> str:
+def read(path: Path) -> str:
     """Bytes as characters, one for one, so that they can be written again."""
     try:
         return path.read_bytes().decode("latin-1")
     except OSError as error:
         raise Refused(Reason(str(path), 0, f"cannot be read: {error.strerror}")) from None
-
-
-def _write(path: Path, text: str) -> None:
-    """The whole file or nothing; owner, group and mode stay, and so does a link to where the file is."""
-    path = path.resolve()
-    status = path.stat()
-    handle, fresh = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(text.encode("latin-1"))
-            file.flush()
-            os.fchmod(file.fileno(), status.st_mode & 0o7777)
-            os.fchown(file.fileno(), status.st_uid, status.st_gid)
-            os.fsync(file.fileno())
-        os.replace(fresh, path)
-    except BaseException:
-        os.unlink(fresh)
-        raise

@@ -89,6 +89,33 @@ class _Dunno(socketserver.StreamRequestHandler):
                 self.wfile.write(b"action=DUNNO\n\n")
 
 
+class _Auth(socketserver.StreamRequestHandler):
+    """An auth server that says hello to smtpd, as Dovecot does, and judges nobody."""
+
+    def handle(self) -> None:
+        with contextlib.suppress(OSError):
+            self.wfile.write(
+                b"VERSION\t1\t2\nMECH\tPLAIN\tplaintext\nSPID\t1\nCUID\t1\nCOOKIE\t" + b"0" * 32 + b"\nDONE\n"
+            )
+            self.rfile.read()
+
+
+@contextlib.contextmanager
+def auth_server(host: MailHost) -> Iterator[Path]:
+    """Something that answers where the sidecars' sockets are; returns their directory."""
+    sockets = host.directory / "queue/submitward"
+    sockets.mkdir()
+    with socketserver.ThreadingUnixStreamServer(str(sockets / "auth"), _Auth) as server:
+        (sockets / "auth").chmod(0o666)
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield sockets
+        finally:
+            server.shutdown()
+            shutil.rmtree(sockets)
+
+
 @contextlib.contextmanager
 def mail_host(name: str) -> Iterator[MailHost]:
     """The configuration `name` in its state `before`, running."""

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from submitward.graft import host
+from submitward.graft.applying import carry_out
 from submitward.graft.files import MAIN, MASTER
 from submitward.graft.plan import plan, remove
 from submitward.graft.wish import Wish
@@ -39,11 +40,9 @@ def test_it_is_applied_reloaded_and_removed_and_mail_from_outside_passes(name: s
         planner = functools.partial(plan, wish=wish_here(name, running))
         outcome = host.try_out(running.postfix, planner)
         assert outcome.changed == (MAIN, MASTER)
-        host.replace(outcome, tmp_path)
-        running.command("reload")
+        carry_out(outcome, tmp_path)
         arrivals.append(running.outsider())
-        host.replace(host.try_out(running.postfix, remove), tmp_path)
-        running.command("reload")
+        carry_out(host.try_out(running.postfix, remove), tmp_path)
         arrivals.append(running.outsider())
         assert [(reply.code, arrived) for reply, arrived in arrivals] == [(250, b"as sent")] * 3
         assert {file: (running.postfix / file).read_bytes() for file in before} == before

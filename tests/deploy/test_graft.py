@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from submitward import postconf
 from submitward.attachments import judge as judge_attachments
 from submitward.graft import host
+from submitward.graft.applying import carry_out
 from submitward.graft.files import MAIN, MASTER, Refused
 from submitward.graft.plan import plan, remove
 from submitward.graft.wish import Wish
@@ -244,13 +245,13 @@ def test_a_directory_is_changed_with_a_backup_and_given_back(directory: Path, tm
     outcome = host.try_out(directory, lambda main, master: plan(main, master, Wish()))
     assert {name: (directory / name).read_bytes() for name in before} == before
     assert "+++ main.cf as it will be" in outcome.difference
-    kept = host.replace(outcome, tmp_path / "backups")
+    kept = carry_out(outcome, tmp_path / "backups")
     assert kept
     assert {name: (kept / name).read_bytes() for name in before} == before
     assert (directory / MASTER).stat().st_mode & 0o777 == 0o640
     again = host.try_out(directory, lambda main, master: plan(main, master, Wish()))
-    assert (again.changed, host.replace(again, tmp_path / "backups")) == ((), None)
-    host.replace(host.try_out(directory, remove), tmp_path / "backups")
+    assert (again.changed, carry_out(again, tmp_path / "backups")) == ((), None)
+    carry_out(host.try_out(directory, remove), tmp_path / "backups")
     assert {name: (directory / name).read_bytes() for name in before} == before
 
 
@@ -258,7 +259,7 @@ def test_a_file_that_is_a_link_stays_one(directory: Path, tmp_path: Path) -> Non
     (directory / MAIN).rename(tmp_path / "elsewhere")
     (directory / MAIN).symlink_to(tmp_path / "elsewhere")
     outcome = host.try_out(directory, lambda main, master: plan(main, master, Wish()))
-    host.replace(outcome, tmp_path / "backups")
+    carry_out(outcome, tmp_path / "backups")
     assert (directory / MAIN).is_symlink()
     assert "submitward" in (tmp_path / "elsewhere").read_text()
 
@@ -276,4 +277,4 @@ def test_a_file_that_changes_meanwhile_is_not_overwritten(directory: Path, tmp_p
     with (directory / MAIN).open("a") as main:
         main.write("biff = no\n")
     with pytest.raises(Refused, match="has changed"):
-        host.replace(outcome, tmp_path / "backups")
+        carry_out(outcome, tmp_path / "backups")

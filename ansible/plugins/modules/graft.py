@@ -12,6 +12,7 @@ description:
   - Plans on a copy of the configuration directory, lets Postfix check it, and replaces main.cf and master.cf only then.
   - Puts single words into existing lists and blocks beside them; nothing that was there is rewritten.
   - What it cannot follow it refuses with file and line.
+  - A Postfix that runs is reloaded, and one that is stopped is left so.
 options:
   state:
     description: Whether Submitward is plugged in.
@@ -104,8 +105,9 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ..module_utils.graft.applying import carry_out
 from ..module_utils.graft.files import Refused
-from ..module_utils.graft.host import replace, try_out
+from ..module_utils.graft.host import try_out
 from ..module_utils.graft.plan import plan, remove
 from ..module_utils.graft.wish import Wish
 
@@ -138,7 +140,7 @@ def main():
     planner = remove if given["state"] == "absent" else functools.partial(plan, wish=wish)
     try:
         outcome = try_out(Path(given["directory"]), planner)
-        kept = None if module.check_mode else replace(outcome, Path(given["backups"]))
+        kept = None if module.check_mode else carry_out(outcome, Path(given["backups"]))
     except Refused as refused:
         module.fail_json(msg=str(refused))
     result = {"changed": bool(outcome.changed), "notes": list(outcome.notes)}

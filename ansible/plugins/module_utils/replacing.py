@@ -1,0 +1,1 @@
+../../../submitward/replacing.py
