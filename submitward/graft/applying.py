@@ -8,18 +8,21 @@ So what an option names stays in main.cf until master has taken a master.cf with
 
 from __future__ import annotations
 
+import re
 import shutil
 import time
 from pathlib import Path
+from typing import NoReturn
 
 from ..replacing import replace_files
-from . import running
-from .files import MAIN, MASTER, Reason, Refused, parameters
+from . import running, serving
+from .files import MAIN, MASTER, Reason, Refused
 from .host import Outcome, read
 from .marks import END, PREFIX, block, insert
 
 BACKUPS = Path("/var/backups/submitward")
 Texts = dict[str, str]
+_SHORT = 5.0
 
 
 def carry_out(outcome: Outcome, backups: Path = BACKUPS) -> Path | None:
@@ -41,10 +44,72 @@ def _carry_out(outcome: Outcome, backups: Path) -> Path:
     for name, text in outcome.before.items():
         if read(outcome.directory / name) != text:
             raise Refused(Reason(name, 0, "has changed while the plan was made; run this again"))
-    kept = _back_up(outcome, backups)
     pid = running.master(outcome.directory)
-    _move(outcome.directory, outcome.before, outcome.after, pid)
+    greeting = _greeting(outcome) if pid else set()
+    kept = _back_up(outcome, backups)
+    unit = running.unit(pid)
+    try:
+        _move(outcome.directory, outcome.before, outcome.after, pid)
+        if pid:
+            _see_that_it_serves(outcome, greeting)
+    except Refused as refused:
+        _go_back(outcome, unit, kept, refused)
     return kept
+
+
+def _greeting(outcome: Outcome) -> set[str]:
+    """The services that greet a client now. Raises Refused when the new ones would greet nobody."""
+    name = f"{PREFIX}sasl_path"
+    path = _ours(outcome.after[MAIN]).get(name)
+    if path and name not in _ours(outcome.before[MAIN]):
+        place = Path(running.setting(outcome.directory, "queue_directory"), path)
+        why = serving.deafness(place, _SHORT)
+        if why:
+            why = f"saslauthd does not answer here ({why}), and without it submission would not; start it"
+            raise Refused(Reason(str(place), 0, why))
+    found = serving.doors(outcome.before)
+    return {key for key, door in found.items() if not serving.silence(outcome.directory, door, _SHORT)}
+
+
+def _see_that_it_serves(outcome: Outcome, greeting: set[str]) -> None:
+    """Who greeted before, and who is new, greets now. Raises Refused."""
+    before = serving.doors(outcome.before)
+    left = {k: door for k, door in serving.doors(outcome.after).items() if k in greeting or k not in before}
+    reasons: list[Reason] = []
+
+    def done() -> bool:
+        reasons.clear()
+        for key, door in list(left.items()):
+            why = serving.silence(outcome.directory, door, _SHORT)
+            if not why:
+                del left[key]
+                continue
+            reasons.append(Reason(MASTER, door.line, f"{key} does not answer any more: {why}"))
+        # master waits a second before it ends, and its ports are open that long
+        return not left or not running.master(outcome.directory)
+
+    running.wait(done, running.PATIENCE / 2)
+    if not running.master(outcome.directory):
+        reasons = [Reason(str(outcome.directory), 0, "Postfix ended when it was reloaded; its log says why")]
+    if reasons:
+        raise Refused(*reasons)
+
+
+def _go_back(outcome: Outcome, unit: str, kept: Path, refused: Refused) -> NoReturn:
+    """Put both files back, and have Postfix run with them. Raises Refused with all that is to be known."""
+    directory = outcome.directory
+    ours = {outcome.after[MAIN], with_what_goes(outcome.after[MAIN], outcome.before[MAIN])}
+    if read(directory / MAIN) not in ours or read(directory / MASTER) != outcome.after[MASTER]:
+        why = f"the files have changed again and are left so; as they were they lie in {kept}"
+        raise Refused(*refused.reasons, Reason(str(directory), 0, why))
+    try:
+        _move(directory, outcome.after, outcome.before, running.master(directory))
+        runs = bool(running.master(directory)) or running.start(directory, unit)
+        end = "Postfix runs with them" if runs else "Postfix does not start; see its log"
+        why = f"main.cf and master.cf are as they were, and {end}"
+    except (Refused, OSError) as error:
+        why = f"could not be taken back ({error}); both files as they were lie in {kept}"
+    raise Refused(*refused.reasons, Reason(str(directory), 0, why))
 
 
 def _move(directory: Path, old: Texts, new: Texts, pid: int) -> None:
@@ -62,18 +127,19 @@ def _move(directory: Path, old: Texts, new: Texts, pid: int) -> None:
 
 def with_what_goes(new: str, old: str) -> str:
     """The new main.cf, with those parameters of ours that only the old one has."""
-    there, before = parameters(new), parameters(old)
-    lines = [
-        f"{name} = {value.text}".rstrip()
-        for name, value in before.items()
-        if name.startswith(PREFIX) and name not in there
-    ]
+    there = _ours(new)
+    lines = [f"{name} = {value}".rstrip() for name, value in _ours(old).items() if name not in there]
     if not lines:
         return new
     end = f"{END}\n"
     if new.endswith(end):  # a block of its own behind ours would hide how the file ended
         return new[: -len(end)] + "".join(f"{line}\n" for line in lines) + end
     return insert(new, [block(new, len(new), lines)])
+
+
+def _ours(main: str) -> dict[str, str]:
+    """The parameters of ours; each is one line, and other lines may be whatever they are."""
+    return dict(re.findall(rf"^({PREFIX}\w+) =[ ]?(.*)$", main, re.MULTILINE))
 
 
 def _write(directory: Path, texts: Texts) -> None:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from . import running, serving
 from .files import MAIN, MASTER, Reason, Refused
 from .plan import Plan
 from .texts import physical_lines
@@ -62,7 +63,18 @@ def try_out(directory: Path, planner: Planner) -> Outcome:
             new = dict.fromkeys(line for line in warnings(copy) if line not in known)
         if new:
             raise Refused(*(Reason(str(directory), 0, f"with the plan Postfix says: {line}") for line in new))
+        _see_that_ports_are_free(outcome)
     return outcome
+
+
+def _see_that_ports_are_free(outcome: Outcome) -> None:
+    """Postfix's own check cannot: master ends when it comes upon a port that it cannot have."""
+    there = serving.doors(outcome.before)
+    made = [door for key, door in serving.doors(outcome.after).items() if key not in there]
+    pid = running.master(outcome.directory) if made else 0
+    reasons = [reason for door in made for reason in serving.in_use(outcome.directory, door, pid)]
+    if reasons:
+        raise Refused(*reasons)
 
 
 def warnings(directory: Path) -> list[str]:

@@ -13,6 +13,7 @@ from .sites import Configuration
 from .wish import MILTER, SIGNER, Wish, own_options
 
 OWN_MILTERS = f"{PREFIX}own_milters"
+_ANY = {"", "0.0.0.0", "::"}  # noqa: S104
 _CERTIFICATES = ("smtpd_tls_cert_file", "smtpd_tls_chain_files", "smtpd_tls_eccert_file")
 
 
@@ -26,8 +27,16 @@ def cannot_make(configuration: Configuration, name: str) -> Iterator[Reason]:
     if is_mx(name):
         yield Reason(MASTER, 0, f"{name} is the MX port: make a submission service, such as submission")
     for service in configuration.services:
-        if service.kind == "inet" and _aliases(service.name) & _aliases(name):
+        if service.kind != "inet" or not _ports(service.name) & _ports(name):
+            continue
+        if _host(service.name) == _host(name):
             why = f"{service.key} is here already; name it as an existing service instead of making one"
+            yield Reason(MASTER, service.line, why)
+        elif _ANY & {_host(service.name), _host(name)}:
+            why = (
+                f"{service.key} has this port at another address than {name}, and one of the two means all of"
+                " them: Postfix would end. Name it as an existing service, or make one with an address"
+            )
             yield Reason(MASTER, service.line, why)
     if not any(configuration.follow(parameter) for parameter in _CERTIFICATES):
         why = "there is no certificate (smtpd_tls_cert_file, smtpd_tls_chain_files), and submission needs TLS"
@@ -44,8 +53,13 @@ def entry(configuration: Configuration, wish: Wish, name: str) -> Iterator[str]:
     yield f"  -o smtpd_milters=${OWN_MILTERS}"
 
 
-def _aliases(name: str) -> set[str]:
+def _host(name: str) -> str:
+    host = name.rpartition(":")[0].strip("[]")
+    return "" if host in _ANY else host
+
+
+def _ports(name: str) -> set[str]:
     """A service's port by every name."""
-    host, _, port = name.rpartition(":")
+    port = name.rpartition(":")[2]
     pairs = ({"submission", "587"}, {"submissions", "smtps", "465"})
-    return {f"{host}:{alias}" for pair in pairs for alias in pair if port in pair} | {f"{host}:{port}"}
+    return {port}.union(*(pair for pair in pairs if port in pair))

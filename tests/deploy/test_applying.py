@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import os
 import socket
 import threading
 import time
@@ -13,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from submitward.graft import host, running
+from submitward.graft import host, running, serving
 from submitward.graft.applying import carry_out, with_what_goes
-from submitward.graft.files import MAIN, MASTER
+from submitward.graft.files import MAIN, MASTER, Refused
 from submitward.graft.plan import plan, remove
 from submitward.graft.wish import Wish
 from tests.deploy.mail_host import MailHost, auth_server, mail_host
@@ -112,6 +113,110 @@ def test_clients_that_come_meanwhile_meet_no_smtpd_that_ends(
     assert [
         line for line in relay.log()[known:].splitlines() if "fatal" in line or "throttling" in line
     ] == []
+
+
+@contextlib.contextmanager
+def listener(relay: MailHost, port: int) -> Iterator[None]:
+    """Somebody else's service."""
+    with socket.create_server(("127.0.0.1", relay.base + port)):
+        yield
+
+
+def own(relay: MailHost) -> Wish:
+    return Wish(own=(f"127.0.0.1:{relay.base + 1587}",))
+
+
+def greets(relay: MailHost, port: int) -> bool:
+    with socket.create_connection(("127.0.0.1", relay.base + port), timeout=60) as client:
+        return client.recv(512).startswith(b"220 ")
+
+
+def test_a_port_that_somebody_else_holds_is_refused_with_its_holder(relay: MailHost, backups: Path) -> None:
+    with listener(relay, 1587), pytest.raises(Refused) as refused:
+        set_in(relay, backups, own(relay))
+    assert f"port {relay.base + 1587} of 127.0.0.1 is in use by " in str(refused.value)
+    assert f"(pid {os.getpid()})" in str(refused.value)
+    assert greets(relay, 25)
+
+
+def test_an_address_that_the_host_has_not_is_refused(relay: MailHost, backups: Path) -> None:
+    with pytest.raises(Refused, match=r"port 587 of 192\.0\.2\.99 cannot be had"):
+        set_in(relay, backups, Wish(own=("192.0.2.99:587",)))
+
+
+def test_a_reload_that_ends_postfix_is_taken_back(relay: MailHost, backups: Path) -> None:
+    """Somebody takes the port between the look at it and the reload."""
+    outcome = host.try_out(relay.postfix, functools.partial(plan, wish=own(relay)))
+    was = running.master(relay.postfix)
+    with listener(relay, 1587), pytest.raises(Refused) as refused:
+        carry_out(outcome, backups)
+    assert "Postfix ended when it was reloaded" in str(refused.value)
+    assert "main.cf and master.cf are as they were, and Postfix runs with them" in str(refused.value)
+    assert running.master(relay.postfix) not in (0, was)
+    assert greets(relay, 25)
+
+
+def test_a_service_that_answers_no_more_is_taken_back(
+    relay: MailHost, backups: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outcome = host.try_out(relay.postfix, functools.partial(plan, wish=asked(relay)))
+    silence = serving.silence
+
+    def silent(directory: Path, door: serving.Door, seconds: float) -> str:
+        grafted = b"submitward" in texts(relay)[MAIN] and door.port == str(relay.base + 587)
+        return "timed out" if grafted else silence(directory, door, seconds)
+
+    monkeypatch.setattr(serving, "silence", silent)
+    monkeypatch.setattr(running, "PATIENCE", 2.0)
+    was = running.master(relay.postfix)
+    with pytest.raises(Refused) as refused:
+        carry_out(outcome, backups)
+    assert f"127.0.0.1:{relay.base + 587}/inet does not answer any more: timed out" in str(refused.value)
+    assert running.master(relay.postfix) == was
+    assert greets(relay, 587)
+
+
+def test_it_is_not_set_in_where_saslauthd_does_not_answer(relay: MailHost, backups: Path) -> None:
+    sockets = relay.directory / "queue/submitward"
+    (sockets / "auth").rename(sockets / "away")
+    try:
+        with pytest.raises(Refused, match="saslauthd does not answer here"):
+            set_in(relay, backups, asked(relay))
+    finally:
+        (sockets / "away").rename(sockets / "auth")
+
+
+def test_a_postfix_that_is_stopped_is_left_so(relay: MailHost, backups: Path) -> None:
+    relay.command("stop")
+    try:
+        set_in(relay, backups, asked(relay))
+        take_out(relay, backups)
+        assert not running.master(relay.postfix)
+    finally:
+        relay.command("start")
+
+
+@pytest.mark.parametrize(
+    ("there", "name", "refused"),
+    [
+        ("submission", "587", "is here already"),
+        ("127.0.0.1:587", "submission", "means all of"),
+        ("[::1]:submission", "587", "means all of"),
+        ("submission", "192.0.2.1:587", "means all of"),
+        ("0.0.0.0:465", "192.0.2.1:smtps", "means all of"),
+        ("192.0.2.1:587", "192.0.2.1:submission", "is here already"),
+        ("192.0.2.1:587", "192.0.2.2:587", ""),
+        ("submission", "submissions", ""),
+    ],
+)
+def test_two_services_of_one_port_need_addresses_that_differ(there: str, name: str, refused: str) -> None:
+    master = f"smtp inet n - y - - smtpd\n{there} inet n - y - - smtpd\n"
+    main = "smtpd_tls_cert_file = /x\n"
+    if not refused:
+        assert f"\n{name} inet " in plan(main, master, Wish(own=(name,))).master
+        return
+    with pytest.raises(Refused, match=rf"master\.cf:2: .*{refused}"):
+        plan(main, master, Wish(own=(name,)))
 
 
 def test_what_an_option_may_still_name_stays_until_the_end_and_goes_without_a_trace() -> None:

@@ -14,7 +14,7 @@ from submitward.graft.files import MAIN, MASTER
 from submitward.graft.plan import plan, remove
 from submitward.graft.wish import Wish
 from tests.deploy.existing import TAKEN, wish
-from tests.deploy.mail_host import MailHost, mail_host
+from tests.deploy.mail_host import MailHost, auth_server, mail_host
 
 
 def wish_here(name: str, running: MailHost) -> Wish:
@@ -33,14 +33,15 @@ def wish_here(name: str, running: MailHost) -> Wish:
 
 @pytest.mark.parametrize("name", TAKEN)
 def test_it_is_applied_reloaded_and_removed_and_mail_from_outside_passes(name: str, tmp_path: Path) -> None:
-    """All three sidecars are away the whole time: nothing listens on their sockets."""
+    """All three sidecars are away while mail comes: nothing listens on their sockets."""
     with mail_host(name) as running:
         before = {file: (running.postfix / file).read_bytes() for file in (MAIN, MASTER)}
         arrivals = [running.outsider()]
         planner = functools.partial(plan, wish=wish_here(name, running))
         outcome = host.try_out(running.postfix, planner)
         assert outcome.changed == (MAIN, MASTER)
-        carry_out(outcome, tmp_path)
+        with auth_server(running):  # it has to be there when it is set in
+            carry_out(outcome, tmp_path)
         arrivals.append(running.outsider())
         carry_out(host.try_out(running.postfix, remove), tmp_path)
         arrivals.append(running.outsider())

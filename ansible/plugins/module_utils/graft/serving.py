@@ -1,0 +1,1 @@
+../../../../submitward/graft/serving.py

@@ -1,0 +1,154 @@
+"""Who holds a port, and who answers on it.
+
+Knows TCP, TLS, UNIX sockets and /proc. Must not know what is planned, and changes nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import ssl
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from .files import MAIN, MASTER, Reason, Refused
+from .running import setting
+from .sites import Configuration
+
+_LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
+
+
+@dataclass(frozen=True)
+class Door:
+    """Where a service listens, as (family, address) with its port. `wrapped`: TLS comes first."""
+
+    key: str
+    line: int
+    host: str
+    port: str
+    wrapped: bool
+
+    def places(self, directory: Path) -> list[tuple[socket.AddressFamily, tuple[str, int]]]:
+        """Every address that master would listen on. Raises OSError for a name that nobody knows."""
+        names = [self.host] if self.host else setting(directory, "inet_interfaces").replace(",", " ").split()
+        protocols = setting(directory, "inet_protocols")
+        places: list[tuple[socket.AddressFamily, tuple[str, int]]] = []
+        for name in names:
+            wanted = {"all": None, "loopback-only": "localhost"}.get(name, name.strip("[]"))
+            flags = socket.AI_PASSIVE if wanted is None else 0
+            for family, _, _, _, address in socket.getaddrinfo(
+                wanted, self.port, type=socket.SOCK_STREAM, flags=flags
+            ):
+                version = {socket.AF_INET: "ipv4", socket.AF_INET6: "ipv6"}.get(family, "")
+                if self.host or "all" in protocols or version in protocols:
+                    places.append((family, (str(address[0]), int(address[1]))))
+        return places
+
+
+def doors(texts: dict[str, str]) -> dict[str, Door]:
+    """The smtpd services that take connections from the network; not those that cannot be followed."""
+    found: dict[str, Door] = {}
+    with contextlib.suppress(Refused):  # who is taken out may have files that nobody can follow
+        configuration = Configuration(texts[MAIN], texts[MASTER])
+        for service in configuration.services:
+            if service.kind == "inet":
+                host, _, port = service.name.rpartition(":")
+                wrapped = configuration.says_yes(service, "smtpd_tls_wrappermode") is not None
+                found[service.key] = Door(service.key, service.line, host, port, wrapped)
+    return found
+
+
+def in_use(directory: Path, door: Door, pid: int) -> Iterator[Reason]:
+    """Why master could not listen there: it would end, and all mail with it. `pid` is the master itself."""
+    try:
+        places = door.places(directory)
+    except OSError as error:
+        yield Reason(MASTER, door.line, f"{door.key}: no such address or port ({error.strerror})")
+        return
+    for family, place in places:
+        trouble = _cannot_listen(family, place)
+        if not trouble or (trouble != errno.EADDRINUSE and not door.host):
+            continue
+        holders = _holders(place[1])
+        if trouble == errno.EADDRINUSE and pid in holders:
+            continue
+        who = f" by {', '.join(dict.fromkeys(holders.values()))}" if holders else ""
+        why = f"is in use{who}" if trouble == errno.EADDRINUSE else f"cannot be had ({os.strerror(trouble)})"
+        yield Reason(MASTER, door.line, f"{door.key}: port {place[1]} of {place[0]} {why}")
+        return
+
+
+def silence(directory: Path, door: Door, seconds: float) -> str:
+    """Why a client that connects is not greeted; ``""`` when it is."""
+    try:
+        _, (address, port) = door.places(directory)[0]
+        plain = socket.create_connection((_LOOPBACK.get(address, address), port), timeout=seconds)
+        with plain, _secure(plain) if door.wrapped else contextlib.nullcontext(plain) as client:
+            said = client.recv(512)
+            with contextlib.suppress(OSError):
+                client.sendall(b"QUIT\r\n")
+                client.recv(512)
+    except (OSError, IndexError) as error:
+        return str(error)
+    return "" if said[:3].isdigit() else "it hangs up without a greeting"
+
+
+def deafness(path: Path, seconds: float) -> str:
+    """Why smtpd would not be greeted by the auth server at a socket; ``""`` when it would."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        client.settimeout(seconds)
+        try:
+            client.connect(str(path))
+            said = client.recv(512)
+        except OSError as error:
+            return str(error.strerror or error)
+    return "" if said.startswith(b"VERSION") else "it hangs up without a greeting"
+
+
+def _secure(plain: socket.socket) -> ssl.SSLSocket:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False  # whether it answers is asked, not who it is
+    context.verify_mode = ssl.CERT_NONE
+    return context.wrap_socket(plain)
+
+
+def _cannot_listen(family: socket.AddressFamily, place: tuple[str, int]) -> int:
+    """The error that master would meet, 0 for none."""
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as attempt:
+            attempt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                attempt.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            attempt.bind(place)
+    except OSError as error:
+        return error.errno or errno.EINVAL
+    return 0
+
+
+def _holders(port: int) -> dict[int, str]:
+    """The processes that listen on a port, at whatever address: id → name and id."""
+    sockets = set()
+    for table in ("tcp", "tcp6"):
+        with contextlib.suppress(OSError):
+            for line in Path("/proc/net", table).read_text().splitlines()[1:]:
+                columns = line.split()
+                if columns[3] == "0A" and int(columns[1].rpartition(":")[2], 16) == port:
+                    sockets.add(f"socket:[{columns[9]}]")
+    found = {}
+    for process in filter(str.isdigit, os.listdir("/proc") if sockets else ()):
+        with contextlib.suppress(OSError):
+            names = os.listdir(f"/proc/{process}/fd")
+            if sockets & {_link(f"/proc/{process}/fd/{name}") for name in names}:
+                name = Path(f"/proc/{process}/comm").read_text().strip()
+                found[int(process)] = f"{name} (pid {process})"
+    return found
+
+
+def _link(path: str) -> str:
+    try:
+        return os.readlink(path)
+    except OSError:
+        return ""
