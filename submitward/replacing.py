@@ -37,11 +37,11 @@ def replace_files(contents: Mapping[Path, bytes], *, mode: int = 0o644) -> tuple
             for step in steps:
                 step.new.replace(step.path)
                 done.append(step)
+            for directory in {path.parent for path in changed}:
+                _sync(directory)
         except OSError:
             _take_back(done)
             raise
-        for directory in {path.parent for path in changed}:
-            _sync(directory)
     return tuple(path for path in contents if path.resolve() in changed)
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import shutil
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -32,29 +33,29 @@ def carry_out(outcome: Outcome, backups: Path = BACKUPS) -> Path | None:
     """
     if not outcome.changed:
         return None
-    try:
-        return _carry_out(outcome, backups)
-    except OSError as error:
-        where = str(error.filename or outcome.directory)
-        why = f"{error.strerror or error}; main.cf and master.cf are as they were"
-        raise Refused(Reason(where, 0, why)) from error
-
-
-def _carry_out(outcome: Outcome, backups: Path) -> Path:
     for name, text in outcome.before.items():
         if read(outcome.directory / name) != text:
             raise Refused(Reason(name, 0, "has changed while the plan was made; run this again"))
     pid = running.master(outcome.directory)
     greeting = _greeting(outcome) if pid else set()
-    kept = _back_up(outcome, backups)
+    try:
+        kept = _back_up(outcome, backups)
+    except OSError as error:
+        raise Refused(_reason(error, backups)) from None
     unit = running.unit(pid)
     try:
         _move(outcome.directory, outcome.before, outcome.after, pid)
         if pid:
             _see_that_it_serves(outcome, greeting)
     except Refused as refused:
-        _go_back(outcome, unit, kept, refused)
+        _go_back(outcome, unit, kept, refused.reasons)
+    except OSError as error:
+        _go_back(outcome, unit, kept, [_reason(error, outcome.directory)])
     return kept
+
+
+def _reason(error: OSError, where: Path) -> Reason:
+    return Reason(str(error.filename or where), 0, f"cannot be written: {error.strerror or error}")
 
 
 def _greeting(outcome: Outcome) -> set[str]:
@@ -95,13 +96,15 @@ def _see_that_it_serves(outcome: Outcome, greeting: set[str]) -> None:
         raise Refused(*reasons)
 
 
-def _go_back(outcome: Outcome, unit: str, kept: Path, refused: Refused) -> NoReturn:
+def _go_back(outcome: Outcome, unit: str, kept: Path, reasons: Sequence[Reason]) -> NoReturn:
     """Put both files back, and have Postfix run with them. Raises Refused with all that is to be known."""
     directory = outcome.directory
+    if all(read(directory / name) == text for name, text in outcome.before.items()):
+        raise Refused(*reasons, Reason(str(directory), 0, "main.cf and master.cf are as they were"))
     ours = {outcome.after[MAIN], with_what_goes(outcome.after[MAIN], outcome.before[MAIN])}
     if read(directory / MAIN) not in ours or read(directory / MASTER) != outcome.after[MASTER]:
         why = f"the files have changed again and are left so; as they were they lie in {kept}"
-        raise Refused(*refused.reasons, Reason(str(directory), 0, why))
+        raise Refused(*reasons, Reason(str(directory), 0, why))
     try:
         _move(directory, outcome.after, outcome.before, running.master(directory))
         runs = bool(running.master(directory)) or running.start(directory, unit)
@@ -109,7 +112,7 @@ def _go_back(outcome: Outcome, unit: str, kept: Path, refused: Refused) -> NoRet
         why = f"main.cf and master.cf are as they were, and {end}"
     except (Refused, OSError) as error:
         why = f"could not be taken back ({error}); both files as they were lie in {kept}"
-    raise Refused(*refused.reasons, Reason(str(directory), 0, why))
+    raise Refused(*reasons, Reason(str(directory), 0, why))
 
 
 def _move(directory: Path, old: Texts, new: Texts, pid: int) -> None:

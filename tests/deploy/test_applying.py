@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import functools
 import os
 import socket
+import stat
 import threading
 import time
 from collections.abc import Iterator
@@ -194,6 +196,51 @@ def test_a_postfix_that_is_stopped_is_left_so(relay: MailHost, backups: Path) ->
         assert not running.master(relay.postfix)
     finally:
         relay.command("start")
+
+
+@contextlib.contextmanager
+def full_disk(after: int) -> Iterator[None]:
+    """No file can be written any more once so many have been."""
+    written: list[int] = []
+    sync = os.fsync
+
+    def fsync(handle: int) -> None:
+        if stat.S_ISREG(os.fstat(handle).st_mode):
+            written.append(handle)
+            if len(written) > after:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        sync(handle)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(os, "fsync", fsync)
+        yield
+
+
+@pytest.mark.parametrize("after", [0, 1])
+def test_a_full_disk_leaves_both_files_as_they_were(relay: MailHost, backups: Path, after: int) -> None:
+    outcome = host.try_out(relay.postfix, functools.partial(plan, wish=asked(relay)))
+    with full_disk(after), pytest.raises(Refused) as refused:
+        carry_out(outcome, backups)
+    assert "cannot be written: No space left on device" in str(refused.value)
+    assert "main.cf and master.cf are as they were" in str(refused.value)
+
+
+def test_a_disk_that_fills_up_behind_the_reload_costs_no_mail(relay: MailHost, backups: Path) -> None:
+    set_in(relay, backups, asked(relay))
+    outcome = host.try_out(relay.postfix, remove)
+    with full_disk(1), pytest.raises(Refused, match=f"as they were lie in {backups}"):
+        carry_out(outcome, backups)
+    assert texts(relay)[MASTER].decode("latin-1") == outcome.after[MASTER]
+    assert b"\nsubmitward_sasl_path = " in texts(relay)[MAIN]
+    assert greets(relay, 587)
+    take_out(relay, backups)
+
+
+def test_a_place_for_backups_that_cannot_be_had_is_refused(relay: MailHost, backups: Path) -> None:
+    (backups / "file").parent.mkdir()
+    (backups / "file").write_text("")
+    with pytest.raises(Refused, match="cannot be written: Not a directory"):
+        set_in(relay, backups / "file", asked(relay))
 
 
 @pytest.mark.parametrize(
