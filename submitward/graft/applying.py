@@ -46,11 +46,11 @@ def carry_out(outcome: Outcome, backups: Path = BACKUPS) -> Path | None:
     try:
         _move(outcome.directory, outcome.before, outcome.after, pid)
         if pid:
-            _see_that_it_serves(outcome, greeting)
+            _see_that_it_serves(outcome, pid, greeting)
     except Refused as refused:
-        _go_back(outcome, unit, kept, refused.reasons)
+        _go_back(outcome, pid, unit, kept, refused.reasons)
     except OSError as error:
-        _go_back(outcome, unit, kept, [_reason(error, outcome.directory)])
+        _go_back(outcome, pid, unit, kept, [_reason(error, outcome.directory)])
     return kept
 
 
@@ -72,7 +72,7 @@ def _greeting(outcome: Outcome) -> set[str]:
     return {key for key, door in found.items() if not serving.silence(outcome.directory, door, _SHORT)}
 
 
-def _see_that_it_serves(outcome: Outcome, greeting: set[str]) -> None:
+def _see_that_it_serves(outcome: Outcome, pid: int, greeting: set[str]) -> None:
     """Who greeted before, and who is new, greets now. Raises Refused."""
     before = serving.doors(outcome.before)
     left = {k: door for k, door in serving.doors(outcome.after).items() if k in greeting or k not in before}
@@ -87,17 +87,17 @@ def _see_that_it_serves(outcome: Outcome, greeting: set[str]) -> None:
                 continue
             reasons.append(Reason(MASTER, door.line, f"{key} does not answer any more: {why}"))
         # master waits a second before it ends, and its ports are open that long
-        return not left or not running.master(outcome.directory)
+        return not left or not running.is_alive(pid)
 
     running.wait(done, running.PATIENCE / 2)
-    if not running.master(outcome.directory):
+    if not running.is_alive(pid):
         reasons = [Reason(str(outcome.directory), 0, "Postfix ended when it was reloaded; its log says why")]
     if reasons:
         raise Refused(*reasons)
 
 
-def _go_back(outcome: Outcome, unit: str, kept: Path, reasons: Sequence[Reason]) -> NoReturn:
-    """Put both files back, and have Postfix run with them. Raises Refused with all that is to be known."""
+def _go_back(outcome: Outcome, pid: int, unit: str, kept: Path, reasons: Sequence[Reason]) -> NoReturn:
+    """Put both files back, and have Postfix run with them if it ran. Raises Refused, with all of it."""
     directory = outcome.directory
     if all(read(directory / name) == text for name, text in outcome.before.items()):
         raise Refused(*reasons, Reason(str(directory), 0, "main.cf and master.cf are as they were"))
@@ -107,9 +107,11 @@ def _go_back(outcome: Outcome, unit: str, kept: Path, reasons: Sequence[Reason])
         raise Refused(*reasons, Reason(str(directory), 0, why))
     try:
         _move(directory, outcome.after, outcome.before, running.master(directory))
-        runs = bool(running.master(directory)) or running.start(directory, unit)
-        end = "Postfix runs with them" if runs else "Postfix does not start; see its log"
-        why = f"main.cf and master.cf are as they were, and {end}"
+        end = ""
+        if pid:
+            runs = running.master(directory) or running.start(directory, unit)
+            end = ", and Postfix runs with them" if runs else ", but Postfix does not start; see its log"
+        why = f"main.cf and master.cf are as they were{end}"
     except (Refused, OSError) as error:
         why = f"could not be taken back ({error}); both files as they were lie in {kept}"
     raise Refused(*reasons, Reason(str(directory), 0, why))

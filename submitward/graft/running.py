@@ -33,13 +33,23 @@ def setting(directory: Path, name: str) -> str:
 
 
 def master(directory: Path) -> int:
-    """The process id of the running master(8), 0 when Postfix is stopped."""
-    if _postfix(directory, "status"):
-        return 0
-    try:
-        return int(Path(setting(directory, "queue_directory"), "pid/master.pid").read_text())
-    except (OSError, ValueError):
-        return 0
+    """The process id of the running master(8), 0 when Postfix is stopped.
+
+    `postfix status` would say so too, and write a line into the mail log each time.
+    """
+    queue = Path(setting(directory, "queue_directory"))
+    with contextlib.suppress(OSError, ValueError):
+        pid = int((queue / "pid/master.pid").read_text())
+        if is_alive(pid) and os.path.samefile(f"/proc/{pid}/cwd", queue):  # else the file is a dead one's
+            return pid
+    return 0
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a master with this id runs; one that has ended and waits for its parent does not."""
+    with contextlib.suppress(OSError):
+        return os.path.basename(os.readlink(f"/proc/{pid}/exe")).startswith("master")
+    return False
 
 
 def unit(pid: int) -> str:

@@ -83,16 +83,29 @@ def in_use(directory: Path, door: Door, pid: int) -> Iterator[Reason]:
 
 def silence(directory: Path, door: Door, seconds: float) -> str:
     """Why a client that connects is not greeted; ``""`` when it is."""
+    why = "it has no address"
     try:
-        _, (address, port) = door.places(directory)[0]
-        plain = socket.create_connection((_LOOPBACK.get(address, address), port), timeout=seconds)
-        with plain, _secure(plain) if door.wrapped else contextlib.nullcontext(plain) as client:
+        for _, (address, port) in door.places(directory):
+            why = _no_greeting((_LOOPBACK.get(address, address), port), door.wrapped, seconds)
+            if not why:
+                break  # of all addresses one may be of a protocol that the host has not
+    except OSError as error:
+        return str(error)
+    return why
+
+
+def _no_greeting(place: tuple[str, int], wrapped: bool, seconds: float) -> str:
+    try:
+        plain = socket.create_connection(place, timeout=seconds)
+        with plain, _secure(plain) if wrapped else contextlib.nullcontext(plain) as client:
             said = client.recv(512)
             with contextlib.suppress(OSError):
                 client.sendall(b"QUIT\r\n")
                 client.recv(512)
-    except (OSError, IndexError) as error:
-        return str(error)
+    except OSError as error:
+        # Words of TLS are an answer too, such as the one that a certificate is wanted.
+        answered = isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError)
+        return "" if answered else str(error)
     return "" if said[:3].isdigit() else "it hangs up without a greeting"
 
 

@@ -17,11 +17,12 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from submitward.graft.texts import logical_lines
+from submitward.replacing import replace_files
 from tests.deploy.existing import EXISTING
 from tests.lab.certificates import make_authority, make_certificate
 from tests.lab.client import Client, Reply, compose, token
@@ -31,7 +32,7 @@ from tests.lab.remains import CLONE
 #: service column → port of the loopback interface, by what stands in front of the port
 _PORTS = {"smtp": 25, "submission": 587, "submissions": 465, "smtps": 465, "25": 25, "587": 587}
 #: Below the ports that outgoing connections get, and in no order: another suite looks for its ports, too.
-_BASES = random.sample(range(10000, 32000, 1000), 22)
+_BASES = random.sample(range(10000, 31000), 100)
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,7 @@ def mail_host(name: str) -> Iterator[MailHost]:
     """The configuration `name` in its state `before`, running."""
     directory = Path(tempfile.mkdtemp(prefix="sw", dir="/var/tmp"))
     directory.chmod(0o755)
-    base = next(base for base in _BASES if all(is_free("127.0.0.1", base + p) for p in (25, 465, 587)))
+    base = next(b for b in _BASES if all(is_free("127.0.0.1", b + p) for p in (25, 465, 587, 1587)))
     host = MailHost(directory, base)
     with contextlib.ExitStack() as undo:
         undo.callback(shutil.rmtree, directory)
@@ -147,6 +148,17 @@ def _sink(directory: Path) -> Iterator[int]:
     finally:
         process.terminate()
         process.wait()
+
+
+def replace_cold(contents: dict[Path, bytes]) -> None:
+    """Postfix waits two seconds with a main.cf that has just changed; most tests need not."""
+    replace_files(contents)
+    _let_cool(contents)
+
+
+def _let_cool(paths: Iterable[Path]) -> None:
+    for path in paths:
+        os.utime(path, (time.time() - 60, time.time() - 60))
 
 
 def _place(host: MailHost, name: str, sink: int, policy: int) -> None:
@@ -196,6 +208,7 @@ def _place(host: MailHost, name: str, sink: int, policy: int) -> None:
     moved = "".join(_moved(line, host.base) for line in master)
     moved = moved.replace("content_filter=spamassassin", f"content_filter={here}")
     (host.postfix / "master.cf").write_text(moved)
+    _let_cool([host.postfix / "main.cf"])
     os.chmod(host.postfix, 0o755)
 
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from submitward.graft import host
+from submitward.graft import applying, host
 from submitward.graft.applying import carry_out
 from submitward.graft.files import MAIN, MASTER
 from submitward.graft.plan import plan, remove
 from submitward.graft.wish import Wish
 from tests.deploy.existing import TAKEN, wish
-from tests.deploy.mail_host import MailHost, auth_server, mail_host
+from tests.deploy.mail_host import MailHost, auth_server, mail_host, replace_cold
 
 
 def wish_here(name: str, running: MailHost) -> Wish:
@@ -32,8 +32,11 @@ def wish_here(name: str, running: MailHost) -> Wish:
 
 
 @pytest.mark.parametrize("name", TAKEN)
-def test_it_is_applied_reloaded_and_removed_and_mail_from_outside_passes(name: str, tmp_path: Path) -> None:
+def test_it_is_applied_reloaded_and_removed_and_mail_from_outside_passes(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """All three sidecars are away while mail comes: nothing listens on their sockets."""
+    monkeypatch.setattr(applying, "replace_files", replace_cold)
     with mail_host(name) as running:
         before = {file: (running.postfix / file).read_bytes() for file in (MAIN, MASTER)}
         arrivals = [running.outsider()]
