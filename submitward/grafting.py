@@ -13,7 +13,7 @@ from pathlib import Path
 
 from submitward.graft.applying import BACKUPS, carry_out
 from submitward.graft.files import Refused
-from submitward.graft.host import Planner, try_out
+from submitward.graft.host import SOCKETS, Planner, try_out
 from submitward.graft.plan import plan, remove
 from submitward.graft.wish import Wish
 
@@ -26,6 +26,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("verb", choices=["plan", "apply", "remove"], help="plan shows, and changes nothing")
     parser.add_argument("--postfix", type=Path, default=Path("/etc/postfix"), metavar="DIR")
     parser.add_argument("--backups", type=Path, default=BACKUPS, metavar="DIR", help="default: %(default)s")
+    parser.add_argument("--sockets", type=Path, default=SOCKETS, metavar="DIR", help="default: %(default)s")
     parser.add_argument("--service", action="append", default=[], metavar="submission/inet")
     parser.add_argument("--own", action="append", default=[], metavar="submission", help="make this service")
     parser.add_argument("--own-tls", action="append", default=[], metavar="submissions")
@@ -58,7 +59,7 @@ def run(options: argparse.Namespace) -> int:
     """0 done or nothing to do, 1 refused: then nothing has been changed."""
     planner: Planner = remove if options.verb == "remove" else functools.partial(plan, wish=wish_of(options))
     try:
-        outcome = try_out(options.postfix, planner)
+        outcome = try_out(options.postfix, planner, options.sockets)
         kept = None if options.verb == "plan" else carry_out(outcome, options.backups)
     except Refused as refused:
         print(refused, file=sys.stderr)

@@ -18,9 +18,12 @@ from pathlib import Path
 
 from . import running, serving
 from .files import MAIN, MASTER, Reason, Refused
+from .marks import BEGIN
 from .plan import Plan
 from .texts import physical_lines
 
+#: The role's units listen here.
+SOCKETS = Path("/var/spool/postfix/submitward")
 Planner = Callable[[str, str], Plan]
 
 
@@ -49,12 +52,17 @@ class Outcome:
         return "".join(pieces)
 
 
-def try_out(directory: Path, planner: Planner) -> Outcome:
-    """Plan, write both files into a copy, and let Postfix look at it. Raises Refused; changes nothing."""
+def try_out(directory: Path, planner: Planner, sockets: Path = SOCKETS) -> Outcome:
+    """Plan, write both files into a copy, and let Postfix look at it. Raises Refused; changes nothing.
+
+    `sockets` is where the sidecars listen.
+    """
     before = {name: read(directory / name) for name in (MAIN, MASTER)}
     planned = planner(before[MAIN], before[MASTER])
     after = {MAIN: planned.main, MASTER: planned.master}
     outcome = Outcome(directory, before, after, planned.notes)
+    if BEGIN in after[MAIN]:
+        _see_that_sockets_are_reached(directory, sockets)
     if outcome.changed:
         with _copied(directory) as copy:
             known = warnings(copy)
@@ -65,6 +73,25 @@ def try_out(directory: Path, planner: Planner) -> Outcome:
             raise Refused(*(Reason(str(directory), 0, f"with the plan Postfix says: {line}") for line in new))
         _see_that_ports_are_free(outcome)
     return outcome
+
+
+def _see_that_sockets_are_reached(directory: Path, sockets: Path) -> None:
+    """smtpd finds them below its queue directory, chrooted or not."""
+    queue = Path(running.setting(directory, "queue_directory"))
+    wanted = queue / SOCKETS.name
+    if wanted.is_symlink():
+        same = False  # a link leads nowhere from a chroot
+    elif wanted.exists() and sockets.exists():
+        same = wanted.samefile(sockets)  # it may be mounted there
+    else:
+        same = queue.resolve() / SOCKETS.name == sockets.resolve()  # they may yet have to be made
+    if same:
+        return
+    why = (
+        f"queue_directory is {queue}, and the sidecars listen in {sockets}: smtpd would find none of them."
+        f" Mount {sockets} there by `mount --bind {sockets} {wanted}` (and in fstab), and run this again"
+    )
+    raise Refused(Reason(MAIN, 0, why))
 
 
 def _see_that_ports_are_free(outcome: Outcome) -> None:

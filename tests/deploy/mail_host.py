@@ -46,6 +46,11 @@ class MailHost:
     def postfix(self) -> Path:
         return self.directory / "postfix"
 
+    @property
+    def sockets(self) -> Path:
+        """Where the sidecars would listen."""
+        return self.directory / "queue/submitward"
+
     def command(self, verb: str) -> None:
         """``postfix -c DIRECTORY verb``."""
         done = subprocess.run(
@@ -104,7 +109,7 @@ class _Auth(socketserver.StreamRequestHandler):
 @contextlib.contextmanager
 def auth_server(host: MailHost) -> Iterator[Path]:
     """Something that answers where the sidecars' sockets are; returns their directory."""
-    sockets = host.directory / "queue/submitward"
+    sockets = host.sockets
     sockets.mkdir()
     with socketserver.ThreadingUnixStreamServer(str(sockets / "auth"), _Auth) as server:
         (sockets / "auth").chmod(0o666)

@@ -8,6 +8,7 @@ import functools
 import os
 import socket
 import stat
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -50,8 +51,12 @@ def asked(relay: MailHost) -> Wish:
     return Wish(services=(f"127.0.0.1:{relay.base + 587}/inet",))
 
 
+def planned(relay: MailHost, wish: Wish) -> host.Outcome:
+    return host.try_out(relay.postfix, functools.partial(plan, wish=wish), relay.sockets)
+
+
 def set_in(relay: MailHost, backups: Path, wish: Wish) -> None:
-    carry_out(host.try_out(relay.postfix, functools.partial(plan, wish=wish)), backups)
+    carry_out(planned(relay, wish), backups)
 
 
 def take_out(relay: MailHost, backups: Path) -> None:
@@ -149,7 +154,7 @@ def test_a_reload_that_ends_postfix_is_taken_back(
 ) -> None:
     """Somebody takes the port between the look at it and the reload."""
     monkeypatch.setattr(applying, "_SHORT", 0.5)  # for the one who took it, and says nothing
-    outcome = host.try_out(relay.postfix, functools.partial(plan, wish=own(relay)))
+    outcome = planned(relay, own(relay))
     was = running.master(relay.postfix)
     with listener(relay, 1587), pytest.raises(Refused) as refused:
         carry_out(outcome, backups)
@@ -162,7 +167,7 @@ def test_a_reload_that_ends_postfix_is_taken_back(
 def test_a_service_that_answers_no_more_is_taken_back(
     relay: MailHost, backups: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    outcome = host.try_out(relay.postfix, functools.partial(plan, wish=asked(relay)))
+    outcome = planned(relay, asked(relay))
     silence = serving.silence
 
     def silent(directory: Path, door: serving.Door, seconds: float) -> str:
@@ -180,13 +185,40 @@ def test_a_service_that_answers_no_more_is_taken_back(
 
 
 def test_it_is_not_set_in_where_saslauthd_does_not_answer(relay: MailHost, backups: Path) -> None:
-    sockets = relay.directory / "queue/submitward"
+    sockets = relay.sockets
     (sockets / "auth").rename(sockets / "away")
     try:
         with pytest.raises(Refused, match="saslauthd does not answer here"):
             set_in(relay, backups, asked(relay))
     finally:
         (sockets / "away").rename(sockets / "auth")
+
+
+def test_a_queue_directory_without_our_sockets_is_refused(
+    relay: MailHost, backups: Path, tmp_path: Path
+) -> None:
+    planner = functools.partial(plan, wish=asked(relay))
+    elsewhere = tmp_path / "spool/submitward"
+    elsewhere.mkdir(parents=True)
+    with pytest.raises(
+        Refused, match=rf"main\.cf: queue_directory is {relay.directory}/queue, .*mount --bind"
+    ):
+        host.try_out(relay.postfix, planner, elsewhere)
+    away = relay.sockets.rename(tmp_path / "away")
+    relay.sockets.symlink_to(elsewhere)  # what no chroot can follow
+    try:
+        with pytest.raises(Refused, match="mount --bind"):
+            host.try_out(relay.postfix, planner, elsewhere)
+    finally:
+        relay.sockets.unlink()
+        away.rename(relay.sockets)
+    mounted = subprocess.run(["mount", "--bind", relay.sockets, elsewhere], capture_output=True, check=False)
+    if not mounted.returncode:  # a container may not
+        try:
+            assert host.try_out(relay.postfix, planner, elsewhere).changed
+        finally:
+            subprocess.run(["umount", elsewhere], check=True)
+    assert host.try_out(relay.postfix, remove).changed == ()
 
 
 def test_a_postfix_that_is_stopped_is_left_so(relay: MailHost, backups: Path) -> None:
@@ -221,7 +253,7 @@ def full_disk(after: int) -> Iterator[None]:
 
 @pytest.mark.parametrize("after", [0, 1])
 def test_a_full_disk_leaves_both_files_as_they_were(relay: MailHost, backups: Path, after: int) -> None:
-    outcome = host.try_out(relay.postfix, functools.partial(plan, wish=asked(relay)))
+    outcome = planned(relay, asked(relay))
     with full_disk(after), pytest.raises(Refused) as refused:
         carry_out(outcome, backups)
     assert "cannot be written: No space left on device" in str(refused.value)

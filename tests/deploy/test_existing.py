@@ -41,7 +41,7 @@ def test_it_is_applied_reloaded_and_removed_and_mail_from_outside_passes(
         before = {file: (running.postfix / file).read_bytes() for file in (MAIN, MASTER)}
         arrivals = [running.outsider()]
         planner = functools.partial(plan, wish=wish_here(name, running))
-        outcome = host.try_out(running.postfix, planner)
+        outcome = host.try_out(running.postfix, planner, running.sockets)
         assert outcome.changed == (MAIN, MASTER)
         with auth_server(running):  # it has to be there when it is set in
             carry_out(outcome, tmp_path)

@@ -242,14 +242,18 @@ def directory(tmp_path: Path) -> Path:
 
 def test_a_directory_is_changed_with_a_backup_and_given_back(directory: Path, tmp_path: Path) -> None:
     before = {name: (directory / name).read_bytes() for name in (MAIN, MASTER)}
-    outcome = host.try_out(directory, lambda main, master: plan(main, master, Wish()))
+    outcome = host.try_out(
+        directory, lambda main, master: plan(main, master, Wish()), tmp_path / "queue/submitward"
+    )
     assert {name: (directory / name).read_bytes() for name in before} == before
     assert "+++ main.cf as it will be" in outcome.difference
     kept = carry_out(outcome, tmp_path / "backups")
     assert kept
     assert {name: (kept / name).read_bytes() for name in before} == before
     assert (directory / MASTER).stat().st_mode & 0o777 == 0o640
-    again = host.try_out(directory, lambda main, master: plan(main, master, Wish()))
+    again = host.try_out(
+        directory, lambda main, master: plan(main, master, Wish()), tmp_path / "queue/submitward"
+    )
     assert (again.changed, carry_out(again, tmp_path / "backups")) == ((), None)
     carry_out(host.try_out(directory, remove), tmp_path / "backups")
     assert {name: (directory / name).read_bytes() for name in before} == before
@@ -258,7 +262,9 @@ def test_a_directory_is_changed_with_a_backup_and_given_back(directory: Path, tm
 def test_a_file_that_is_a_link_stays_one(directory: Path, tmp_path: Path) -> None:
     (directory / MAIN).rename(tmp_path / "elsewhere")
     (directory / MAIN).symlink_to(tmp_path / "elsewhere")
-    outcome = host.try_out(directory, lambda main, master: plan(main, master, Wish()))
+    outcome = host.try_out(
+        directory, lambda main, master: plan(main, master, Wish()), tmp_path / "queue/submitward"
+    )
     carry_out(outcome, tmp_path / "backups")
     assert (directory / MAIN).is_symlink()
     assert "submitward" in (tmp_path / "elsewhere").read_text()
@@ -273,7 +279,9 @@ def test_a_warning_of_postfix_stops_it(directory: Path) -> None:
 
 
 def test_a_file_that_changes_meanwhile_is_not_overwritten(directory: Path, tmp_path: Path) -> None:
-    outcome = host.try_out(directory, lambda main, master: plan(main, master, Wish()))
+    outcome = host.try_out(
+        directory, lambda main, master: plan(main, master, Wish()), tmp_path / "queue/submitward"
+    )
     with (directory / MAIN).open("a") as main:
         main.write("biff = no\n")
     with pytest.raises(Refused, match="has changed"):

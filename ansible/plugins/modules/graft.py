@@ -70,6 +70,10 @@ options:
     description: OpenDKIM's socket as smtpd names it. Empty leaves signing alone.
     type: str
     default: ""
+  sockets:
+    description: Where the sidecars listen; refused when the instance's queue_directory does not hold them.
+    type: path
+    default: /var/spool/postfix/submitward
   tables:
     description: Where the tables of certificates and networks are.
     type: path
@@ -126,6 +130,7 @@ def main():
             **{name: {"type": "bool", "default": True} for name in ("policy", "authentication", "milter")},
             **{name: {"type": "bool", "default": False} for name in ("hosts", "observe", "mx")},
             "signer": {"type": "str", "default": ""},
+            "sockets": {"type": "path", "default": "/var/spool/postfix/submitward"},
             "tables": {"type": "path", "default": "/var/lib/submitward-export"},
         },
         supports_check_mode=True,
@@ -139,7 +144,7 @@ def main():
     )
     planner = remove if given["state"] == "absent" else functools.partial(plan, wish=wish)
     try:
-        outcome = try_out(Path(given["directory"]), planner)
+        outcome = try_out(Path(given["directory"]), planner, Path(given["sockets"]))
         kept = None if module.check_mode else carry_out(outcome, Path(given["backups"]))
     except Refused as refused:
         module.fail_json(msg=str(refused))
