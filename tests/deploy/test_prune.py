@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import base64
+import os
 from pathlib import Path
 
 from tests.deploy.tasks import play, role
 
 
-def test_a_secret_that_nothing_names_is_deleted(tmp_path: Path) -> None:
+def test_what_nothing_needs_is_deleted(tmp_path: Path) -> None:
+    versions = tmp_path / "versions"
+    for at, name in enumerate(["0.1", "0.2", "0.3", "0.4", "0.5", "0.6"]):
+        for place in (versions / name, versions / "wheelhouse" / name):
+            place.mkdir(parents=True)
+            os.utime(place, (1_000_000 + at, 1_000_000 + at))
     home, units = tmp_path / "etc", tmp_path / "units"
     for place in (home / "secrets", units / "submitward-policy.service.d"):
         place.mkdir(parents=True)
@@ -16,6 +23,10 @@ def test_a_secret_that_nothing_names_is_deleted(tmp_path: Path) -> None:
     (home / "config.yaml").write_text(
         "directory: {kind: ldap}\nx: {file: /etc/submitward/secrets/in.a.file}\n"
     )
+    for name in ("config.yaml.1~", "config.yaml.2~", "mine.yaml.3~"):
+        (home / name).write_text("gone")
+        if name != "config.yaml.2~":
+            os.utime(home / name, (1_000_000, 1_000_000))
     (units / "submitward-policy.service.d/mine.conf").write_text(
         "LoadCredential=b:/etc/submitward/secrets/by-hand\n"
     )
@@ -24,6 +35,9 @@ def test_a_secret_that_nothing_names_is_deleted(tmp_path: Path) -> None:
     )
     told = {
         "submitward_secrets": {"directory": "kept to itself", "redis": "kept to itself"},
+        "submitward_release": "0.2",
+        "submitward_working": {"content": base64.b64encode(b"0.1 run read\n").decode()},
+        "submitward_versions": str(versions),
         "submitward_home": str(home),
         "submitward_units_home": str(units),
     }
@@ -31,3 +45,18 @@ def test_a_secret_that_nothing_names_is_deleted(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout
     left = sorted(path.name for path in (home / "secrets").iterdir())
     assert left == ["by-hand", "directory", "in.a.file", "redis"]
+    assert sorted(path.name for path in versions.iterdir()) == [
+        "0.1",
+        "0.2",
+        "0.4",
+        "0.5",
+        "0.6",
+        "wheelhouse",
+    ]
+    assert list((versions / "wheelhouse").iterdir()) == []
+    assert sorted(path.name for path in home.iterdir()) == [
+        "config.yaml",
+        "config.yaml.2~",
+        "mine.yaml.3~",
+        "secrets",
+    ]

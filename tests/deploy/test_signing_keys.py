@@ -32,6 +32,7 @@ def read(tmp_path: Path, **keys: str) -> subprocess.CompletedProcess[str]:
     (place / "python").chmod(0o755)
     told: dict[str, Any] = {
         "submitward_versions": str(tmp_path),
+        "submitward_release": "0.1.0",
         "submitward_opendkim_keys": [
             {"domain": "example.org", "selector": selector, "key": key} for selector, key in keys.items()
         ],
