@@ -1,4 +1,4 @@
-"""What a host adds to its units: the secrets that each needs, and the addresses that it may reach."""
+"""What is written for a host: the secrets of each unit, the addresses that it may reach, the settings."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import yaml
 
 from tests.deploy.tasks import play
 from tests.deploy.variables import ROLE
+from tests.submitward.command import submitward
 
 KINDS = ("policy", "auth", "milter", "export")
 TOLD = {
@@ -39,9 +40,20 @@ def drop_ins(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
          "loop": list(KINDS), "vars": role | TOLD},
         {"name": "named", "ansible.builtin.template": {**write, "dest": str(here / "named")},
          "vars": role | TOLD | named | {"item": "milter"}},
+        {"name": "settings", "ansible.builtin.template":
+         {"src": str(ROLE / "templates/config.yaml.j2"), "mode": "0644", "dest": str(here / "config.yaml")},
+         "vars": role | {"submitward_environment": "lab", "submitward_redis": "local"}},
     ])  # fmt: skip
     assert done.returncode == 0, done.stdout
-    return {name: (here / name).read_text() for name in (*KINDS, "named")}
+    return {name: (here / name).read_text() for name in (*KINDS, "named", "config.yaml")}
+
+
+def test_a_redis_of_this_host_alone_is_the_ledger(drop_ins: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(drop_ins["config.yaml"])
+    done = submitward(tmp_path / "config.yaml", "check", "--settings-only")
+    assert done.returncode == 0, done.stdout + done.stderr
+    ledger = yaml.safe_load(drop_ins["config.yaml"])["ledger"]
+    assert ledger == {"kind": "redis", "redis": {"url": "redis://127.0.0.1:6379/0"}}
 
 
 def allowed(text: str) -> list[str]:
