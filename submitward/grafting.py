@@ -11,7 +11,7 @@ import json
 import sys
 from pathlib import Path
 
-from submitward.graft.applying import BACKUPS, carry_out
+from submitward.graft.applying import BACKUPS, carry_out, owed
 from submitward.graft.files import Refused
 from submitward.graft.host import SOCKETS, Planner, try_out
 from submitward.graft.plan import plan, remove
@@ -60,6 +60,7 @@ def run(options: argparse.Namespace) -> int:
     planner: Planner = remove if options.verb == "remove" else functools.partial(plan, wish=wish_of(options))
     try:
         outcome = try_out(options.postfix, planner, options.sockets)
+        late = owed(outcome, options.backups)
         kept = None if options.verb == "plan" else carry_out(outcome, options.backups)
     except Refused as refused:
         print(refused, file=sys.stderr)
@@ -67,7 +68,7 @@ def run(options: argparse.Namespace) -> int:
     told: dict[str, object] = {
         "changed": list(outcome.changed),
         "difference": outcome.difference,
-        "notes": list(outcome.notes),
+        "notes": [*outcome.notes, *late],
         "backup": str(kept or ""),
     }
     print(json.dumps(told, indent=1) if options.json else _text(told))

@@ -29,9 +29,10 @@ _SHORT = 5.0
 def carry_out(outcome: Outcome, backups: Path = BACKUPS) -> Path | None:
     """Put the planned files in place and reload a Postfix that runs; returns the dated backup's directory.
 
-    Raises Refused, and then the files are as they were.
+    What a run that broke off left undone is done too. Raises Refused, and then the files are as they were.
     """
-    if not outcome.changed:
+    mark = unfinished(outcome.directory, backups)
+    if not outcome.changed and not mark.exists():
         return None
     for name, text in outcome.before.items():
         if read(outcome.directory / name) != text:
@@ -39,7 +40,8 @@ def carry_out(outcome: Outcome, backups: Path = BACKUPS) -> Path | None:
     pid = running.master(outcome.directory)
     greeting = _greeting(outcome) if pid else set()
     try:
-        kept = _back_up(outcome, backups)
+        kept = _back_up(outcome, backups) if outcome.changed else None
+        mark.touch()
     except OSError as error:
         raise Refused(_reason(error, backups)) from None
     unit = running.unit(pid)
@@ -51,7 +53,23 @@ def carry_out(outcome: Outcome, backups: Path = BACKUPS) -> Path | None:
         _go_back(outcome, pid, unit, kept, refused.reasons)
     except OSError as error:
         _go_back(outcome, pid, unit, kept, [_reason(error, outcome.directory)])
+    mark.unlink()
     return kept
+
+
+def unfinished(directory: Path, backups: Path) -> Path:
+    """A file that stands from before the first change until Postfix has taken the last one."""
+    return backups / f"{_label(directory)}.unfinished"
+
+
+def owed(outcome: Outcome, backups: Path) -> tuple[str, ...]:
+    """What there is to do though no file changes, as a note."""
+    note = "an earlier run broke off before Postfix had taken its files: Postfix has to be reloaded"
+    return (note,) if unfinished(outcome.directory, backups).exists() else ()
+
+
+def _label(directory: Path) -> str:
+    return str(directory).strip("/").replace("/", "-")
 
 
 def _reason(error: OSError, where: Path) -> Reason:
@@ -96,7 +114,7 @@ def _see_that_it_serves(outcome: Outcome, pid: int, greeting: set[str]) -> None:
         raise Refused(*reasons)
 
 
-def _go_back(outcome: Outcome, pid: int, unit: str, kept: Path, reasons: Sequence[Reason]) -> NoReturn:
+def _go_back(outcome: Outcome, pid: int, unit: str, kept: Path | None, reasons: Sequence[Reason]) -> NoReturn:
     """Put both files back, and have Postfix run with them if it ran. Raises Refused, with all of it."""
     directory = outcome.directory
     if all(read(directory / name) == text for name, text in outcome.before.items()):
@@ -154,8 +172,7 @@ def _write(directory: Path, texts: Texts) -> None:
 
 def _back_up(outcome: Outcome, backups: Path) -> Path:
     """Both files as they were, in a directory named by the moment."""
-    label = str(outcome.directory).strip("/").replace("/", "-")
-    kept = backups / f"{label}-{time.strftime('%Y-%m-%dT%H%M%S', time.gmtime())}Z"
+    kept = backups / f"{_label(outcome.directory)}-{time.strftime('%Y-%m-%dT%H%M%S', time.gmtime())}Z"
     number = 1
     while kept.exists():
         number += 1

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from submitward.graft import applying, host, running, serving
-from submitward.graft.applying import carry_out, with_what_goes
+from submitward.graft.applying import carry_out, owed, with_what_goes
 from submitward.graft.files import MAIN, MASTER, Refused
 from submitward.graft.plan import plan, remove
 from submitward.graft.wish import Wish
@@ -219,6 +219,34 @@ def test_a_queue_directory_without_our_sockets_is_refused(
         finally:
             subprocess.run(["umount", elsewhere], check=True)
     assert host.try_out(relay.postfix, remove).changed == ()
+
+
+def test_the_reload_of_a_run_that_broke_off_is_made_by_the_next(
+    relay: MailHost, backups: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.MonkeyPatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(running, "reload", interrupted)
+        set_in(relay, backups, asked(relay))
+    reloads: list[Path] = []
+    reload = running.reload
+
+    def counted(directory: Path, pid: int) -> None:
+        reloads.append(directory)
+        reload(directory, pid)
+
+    monkeypatch.setattr(running, "reload", counted)
+    outcome = planned(relay, asked(relay))
+    assert outcome.changed == ()
+    assert "has to be reloaded" in owed(outcome, backups)[0]
+    for _ in range(2):
+        assert carry_out(outcome, backups) is None
+        assert reloads == [relay.postfix]
+        assert owed(outcome, backups) == ()
+    take_out(relay, backups)
+
+
+def interrupted(directory: Path, pid: int) -> None:
+    raise KeyboardInterrupt
 
 
 def test_a_postfix_that_is_stopped_is_left_so(relay: MailHost, backups: Path) -> None:

@@ -109,7 +109,7 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.graft.applying import carry_out
+from ..module_utils.graft.applying import carry_out, owed
 from ..module_utils.graft.files import Refused
 from ..module_utils.graft.host import try_out
 from ..module_utils.graft.plan import plan, remove
@@ -145,10 +145,11 @@ def main():
     planner = remove if given["state"] == "absent" else functools.partial(plan, wish=wish)
     try:
         outcome = try_out(Path(given["directory"]), planner, Path(given["sockets"]))
+        late = owed(outcome, Path(given["backups"]))
         kept = None if module.check_mode else carry_out(outcome, Path(given["backups"]))
     except Refused as refused:
         module.fail_json(msg=str(refused))
-    result = {"changed": bool(outcome.changed), "notes": list(outcome.notes)}
+    result = {"changed": bool(outcome.changed or late), "notes": [*outcome.notes, *late]}
     if kept:
         result["backup"] = str(kept)
     if module._diff:
