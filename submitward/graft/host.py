@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -18,12 +19,13 @@ from pathlib import Path
 
 from . import running, serving
 from .files import MAIN, MASTER, Reason, Refused
-from .marks import BEGIN
+from .marks import BEGIN, PREFIX
 from .plan import Plan
 from .texts import physical_lines
 
 #: The role's units listen here.
 SOCKETS = Path("/var/spool/postfix/submitward")
+_DIRECTORIES = re.compile(r"^(?=(?:queue|data)_directory[ \t]*=)", re.MULTILINE)
 Planner = Callable[[str, str], Plan]
 
 
@@ -65,9 +67,9 @@ def try_out(directory: Path, planner: Planner, sockets: Path = SOCKETS) -> Outco
         _see_that_sockets_are_reached(directory, sockets)
     if outcome.changed:
         with _copied(directory) as copy:
+            _put(copy, before)
             known = warnings(copy)
-            for name in outcome.changed:
-                (copy / name).write_bytes(after[name].encode("latin-1"))
+            _put(copy, after)
             new = dict.fromkeys(line for line in warnings(copy) if line not in known)
         if new:
             raise Refused(*(Reason(str(directory), 0, f"with the plan Postfix says: {line}") for line in new))
@@ -145,6 +147,7 @@ def _copied(directory: Path) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="submitward-", dir="/var/tmp") as parent:
         copy = Path(parent) / "postfix"
         shutil.copytree(directory, copy, symlinks=True, ignore=_no_sockets)
+        (copy.parent / "queue").mkdir(mode=0o755)
         for name in (MAIN, MASTER):  # a link would lead back to the file that Postfix reads
             (copy / name).unlink()
             shutil.copy2(directory / name, copy / name)
@@ -154,6 +157,14 @@ def _copied(directory: Path) -> Iterator[Path]:
             with contextlib.suppress(PermissionError):
                 os.chown(path, status.st_uid, status.st_gid, follow_symlinks=False)
         yield copy
+
+
+def _put(copy: Path, texts: dict[str, str]) -> None:
+    """Write both files. The copy has a queue of its own: `postfix check` puts that to rights."""
+    main = _DIRECTORIES.sub(f"{PREFIX}other_", texts[MAIN])
+    apart = "".join(f"{name}_directory = {copy.parent / name}\n" for name in ("queue", "data"))
+    (copy / MAIN).write_bytes((apart + main).encode("latin-1"))
+    (copy / MASTER).write_bytes(texts[MASTER].encode("latin-1"))
 
 
 def _no_sockets(directory: str, names: list[str]) -> list[str]:

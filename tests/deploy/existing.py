@@ -33,6 +33,13 @@ def read(name: str, state: str) -> Texts:
     return {p.name: p.read_bytes().decode("latin-1") for p in sorted((EXISTING / name / state).iterdir())}
 
 
+def placed(name: str, state: str, place: Path) -> Path:
+    """A state's files where postconf(1) can read them."""
+    target = place / name / state
+    shutil.copytree(EXISTING / name / state, target)
+    return target
+
+
 def wish(name: str) -> Wish:
     """What is wished for this one."""
     told = json.loads((EXISTING / name / "wish.json").read_text())

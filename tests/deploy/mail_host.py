@@ -158,10 +158,10 @@ def _sink(directory: Path) -> Iterator[int]:
 def replace_cold(contents: dict[Path, bytes]) -> None:
     """Postfix waits two seconds with a main.cf that has just changed; most tests need not."""
     replace_files(contents)
-    _let_cool(contents)
+    let_cool(contents)
 
 
-def _let_cool(paths: Iterable[Path]) -> None:
+def let_cool(paths: Iterable[Path]) -> None:
     for path in paths:
         os.utime(path, (time.time() - 60, time.time() - 60))
 
@@ -213,7 +213,7 @@ def _place(host: MailHost, name: str, sink: int, policy: int) -> None:
     moved = "".join(_moved(line, host.base) for line in master)
     moved = moved.replace("content_filter=spamassassin", f"content_filter={here}")
     (host.postfix / "master.cf").write_text(moved)
-    _let_cool([host.postfix / "main.cf"])
+    let_cool([host.postfix / "main.cf"])
     os.chmod(host.postfix, 0o755)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -12,13 +11,12 @@ from hypothesis import strategies as st
 from submitward import postconf
 from submitward.attachments import judge as judge_attachments
 from submitward.graft import host
-from submitward.graft.applying import carry_out
 from submitward.graft.files import MAIN, MASTER, Refused
 from submitward.graft.plan import plan, remove
 from submitward.graft.wish import Wish
 from submitward.wiring import Ours
 from submitward.wiring import judge as judge_wiring
-from tests.deploy.existing import COMMENT, EXISTING, NAMES, REFUSED, TAKEN, read, states, wish
+from tests.deploy.existing import COMMENT, EXISTING, NAMES, REFUSED, TAKEN, placed, read, states, wish
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -45,13 +43,6 @@ def test_a_refusal_names_the_file_the_line_and_what_to_do(name: str) -> None:
     for line in read(name, "plan")["refused"].splitlines():
         assert line.startswith(("main.cf:", "master.cf:"))
         assert len(line.split()) > 6
-
-
-def placed(name: str, state: str, place: Path) -> Path:
-    """A state's files where postconf(1) can read them."""
-    target = place / name / state
-    shutil.copytree(EXISTING / name / state, target)
-    return target
 
 
 @pytest.mark.parametrize("name", TAKEN)
@@ -228,61 +219,3 @@ def test_whatever_is_put_in_comes_out_again(main, master, ends, hosts, signer) -
     assert [bare.main, bare.master] == texts
     again = plan(planned.main, planned.master, asked)
     assert (again.main, again.master) == (planned.main, planned.master)
-
-
-@pytest.fixture
-def directory(tmp_path: Path) -> Path:
-    place = placed("multi_line_lists", "before", tmp_path)
-    (tmp_path / "queue").mkdir()
-    with (place / MAIN).open("a") as main:
-        main.write(f"queue_directory = {tmp_path}/queue\ndata_directory = {tmp_path}/data\n")
-    (place / MASTER).chmod(0o640)
-    return place
-
-
-def test_a_directory_is_changed_with_a_backup_and_given_back(directory: Path, tmp_path: Path) -> None:
-    before = {name: (directory / name).read_bytes() for name in (MAIN, MASTER)}
-    outcome = host.try_out(
-        directory, lambda main, master: plan(main, master, Wish()), tmp_path / "queue/submitward"
-    )
-    assert {name: (directory / name).read_bytes() for name in before} == before
-    assert "+++ main.cf as it will be" in outcome.difference
-    kept = carry_out(outcome, tmp_path / "backups")
-    assert kept
-    assert {name: (kept / name).read_bytes() for name in before} == before
-    assert (directory / MASTER).stat().st_mode & 0o777 == 0o640
-    again = host.try_out(
-        directory, lambda main, master: plan(main, master, Wish()), tmp_path / "queue/submitward"
-    )
-    assert (again.changed, carry_out(again, tmp_path / "backups")) == ((), None)
-    carry_out(host.try_out(directory, remove), tmp_path / "backups")
-    assert {name: (directory / name).read_bytes() for name in before} == before
-
-
-def test_a_file_that_is_a_link_stays_one(directory: Path, tmp_path: Path) -> None:
-    (directory / MAIN).rename(tmp_path / "elsewhere")
-    (directory / MAIN).symlink_to(tmp_path / "elsewhere")
-    outcome = host.try_out(
-        directory, lambda main, master: plan(main, master, Wish()), tmp_path / "queue/submitward"
-    )
-    carry_out(outcome, tmp_path / "backups")
-    assert (directory / MAIN).is_symlink()
-    assert "submitward" in (tmp_path / "elsewhere").read_text()
-
-
-def test_a_warning_of_postfix_stops_it(directory: Path) -> None:
-    def careless(main: str, master: str):
-        return type(remove(main, master))(main + "no_such_parameter = 1\n", master)
-
-    with pytest.raises(Refused, match="unused parameter: no_such_parameter"):
-        host.try_out(directory, careless)
-
-
-def test_a_file_that_changes_meanwhile_is_not_overwritten(directory: Path, tmp_path: Path) -> None:
-    outcome = host.try_out(
-        directory, lambda main, master: plan(main, master, Wish()), tmp_path / "queue/submitward"
-    )
-    with (directory / MAIN).open("a") as main:
-        main.write("biff = no\n")
-    with pytest.raises(Refused, match="has changed"):
-        carry_out(outcome, tmp_path / "backups")

@@ -1,0 +1,75 @@
+"""The graft on a configuration directory: a plan is a look, files are replaced with a backup, links stay."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+import pytest
+
+from submitward.graft import applying, host
+from submitward.graft.applying import carry_out
+from submitward.graft.files import MAIN, MASTER, Refused
+from submitward.graft.plan import plan, remove
+from submitward.graft.wish import Wish
+from tests.deploy.existing import placed
+from tests.deploy.mail_host import let_cool, replace_cold
+
+
+@pytest.fixture
+def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(applying, "replace_files", replace_cold)
+    place = placed("multi_line_lists", "before", tmp_path)
+    (tmp_path / "queue").mkdir()
+    with (place / MAIN).open("a") as main:
+        main.write(f"queue_directory = {tmp_path}/queue\ndata_directory = {tmp_path}/data\n")
+    (place / MASTER).chmod(0o640)
+    let_cool([place / MAIN])
+    return place
+
+
+def planned(directory: Path) -> host.Outcome:
+    wished = functools.partial(plan, wish=Wish())
+    return host.try_out(directory, wished, directory.parents[1] / "queue/submitward")
+
+
+def test_a_directory_is_changed_with_a_backup_and_given_back(directory: Path, tmp_path: Path) -> None:
+    before = {name: (directory / name).read_bytes() for name in (MAIN, MASTER)}
+    there = sorted(tmp_path.rglob("*"))
+    outcome = planned(directory)
+    assert sorted(tmp_path.rglob("*")) == there, "`postfix check` has made what was missing"
+    assert {name: (directory / name).read_bytes() for name in before} == before
+    assert "+++ main.cf as it will be" in outcome.difference
+    kept = carry_out(outcome, tmp_path / "backups")
+    assert kept
+    assert {name: (kept / name).read_bytes() for name in before} == before
+    assert (directory / MASTER).stat().st_mode & 0o777 == 0o640
+    again = planned(directory)
+    assert (again.changed, carry_out(again, tmp_path / "backups")) == ((), None)
+    carry_out(host.try_out(directory, remove), tmp_path / "backups")
+    assert {name: (directory / name).read_bytes() for name in before} == before
+
+
+def test_a_file_that_is_a_link_stays_one(directory: Path, tmp_path: Path) -> None:
+    (directory / MAIN).rename(tmp_path / "elsewhere")
+    (directory / MAIN).symlink_to(tmp_path / "elsewhere")
+    outcome = planned(directory)
+    carry_out(outcome, tmp_path / "backups")
+    assert (directory / MAIN).is_symlink()
+    assert "submitward" in (tmp_path / "elsewhere").read_text()
+
+
+def test_a_warning_of_postfix_stops_it(directory: Path) -> None:
+    def careless(main: str, master: str):
+        return type(remove(main, master))(main + "no_such_parameter = 1\n", master)
+
+    with pytest.raises(Refused, match="unused parameter: no_such_parameter"):
+        host.try_out(directory, careless)
+
+
+def test_a_file_that_changes_meanwhile_is_not_overwritten(directory: Path, tmp_path: Path) -> None:
+    outcome = planned(directory)
+    with (directory / MAIN).open("a") as main:
+        main.write("biff = no\n")
+    with pytest.raises(Refused, match="has changed"):
+        carry_out(outcome, tmp_path / "backups")
