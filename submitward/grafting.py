@@ -15,6 +15,7 @@ from submitward.graft.applying import BACKUPS, carry_out, owed
 from submitward.graft.files import Refused
 from submitward.graft.host import SOCKETS, Planner, try_out
 from submitward.graft.plan import plan, remove
+from submitward.graft.texts import shown
 from submitward.graft.wish import Wish
 
 HELP = "plug Submitward into the Postfix of this host, or take it out"
@@ -63,12 +64,12 @@ def run(options: argparse.Namespace) -> int:
         late = owed(outcome, options.backups)
         kept = None if options.verb == "plan" else carry_out(outcome, options.backups)
     except Refused as refused:
-        print(refused, file=sys.stderr)
+        print(shown(str(refused)), file=sys.stderr)
         return REFUSED
     told: dict[str, object] = {
         "changed": list(outcome.changed),
-        "difference": outcome.difference,
-        "notes": [*outcome.notes, *late],
+        "difference": shown(outcome.difference),
+        "notes": [*map(shown, outcome.notes), *late],
         "backup": str(kept or ""),
     }
     print(json.dumps(told, indent=1) if options.json else _text(told))

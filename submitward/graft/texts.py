@@ -92,6 +92,18 @@ def squeezed(text: str) -> str:
     return re.sub(f"[{BLANKS}]+", " ", text).strip(" ")
 
 
+def shown(text: str) -> str:
+    """For people: a line of UTF-8, which is worked on byte by byte, as what it means."""
+    return "".join(map(_shown_line, physical_lines(text)))
+
+
+def _shown_line(line: str) -> str:
+    try:
+        return line.encode("latin-1").decode()
+    except UnicodeError:  # it is Latin-1, or Postfix has said it
+        return line
+
+
 def line_of(text: str, offset: int) -> int:
     """The number of the line that `offset` is in."""
     return text.count("\n", 0, offset) + 1

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import functools
 from pathlib import Path
 
 import pytest
 
+from submitward import grafting
 from submitward.graft import applying, host
 from submitward.graft.applying import carry_out
 from submitward.graft.files import MAIN, MASTER, Refused
@@ -14,6 +16,7 @@ from submitward.graft.plan import plan, remove
 from submitward.graft.wish import Wish
 from tests.deploy.existing import placed
 from tests.deploy.mail_host import let_cool, replace_cold
+from tests.deploy.tasks import play
 
 
 @pytest.fixture
@@ -73,3 +76,29 @@ def test_a_file_that_changes_meanwhile_is_not_overwritten(directory: Path, tmp_p
         main.write("biff = no\n")
     with pytest.raises(Refused, match="has changed"):
         carry_out(outcome, tmp_path / "backups")
+
+
+def test_what_is_shown_of_utf_8_is_utf_8(
+    directory: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    cyrillic = "вход здесь"
+    master = (directory / MASTER).read_text()
+    (directory / MASTER).write_text(master.replace("# and that is all", f"# {cyrillic}"))
+    before = {name: (directory / name).read_bytes() for name in (MAIN, MASTER)}
+    places = {"sockets": str(tmp_path / "queue/submitward"), "backups": str(tmp_path / "backups")}
+    graft = {"submitward.relay.graft": {"directory": str(directory), **places}}
+    done = play(tmp_path, [{"name": "graft", **graft}], "--check", "--diff")
+    assert done.returncode == 0, done.stdout
+    assert f"    # {cyrillic}\n" in done.stdout
+    assert "changed=1" in done.stdout
+    run("plan", "--postfix", directory, *(f"--{name}={place}" for name, place in places.items()))
+    assert f"    # {cyrillic}\n" in capsys.readouterr().out
+    run("plan", "--postfix", directory, f"--service={cyrillic}/inet")
+    assert f"{cyrillic}/inet" in capsys.readouterr().err
+    assert {name: (directory / name).read_bytes() for name in before} == before
+
+
+def run(*words: object) -> int:
+    parser = argparse.ArgumentParser()
+    grafting.arguments(parser)
+    return grafting.run(parser.parse_args([str(word) for word in words]))

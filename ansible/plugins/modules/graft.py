@@ -113,6 +113,7 @@ from ..module_utils.graft.applying import carry_out, owed
 from ..module_utils.graft.files import Refused
 from ..module_utils.graft.host import try_out
 from ..module_utils.graft.plan import plan, remove
+from ..module_utils.graft.texts import shown
 from ..module_utils.graft.wish import Wish
 
 PARTS = ("policy", "authentication", "milter", "hosts", "observe", "mx", "signer", "tables")
@@ -148,8 +149,8 @@ def main():
         late = owed(outcome, Path(given["backups"]))
         kept = None if module.check_mode else carry_out(outcome, Path(given["backups"]))
     except Refused as refused:
-        module.fail_json(msg=str(refused))
-    result = {"changed": bool(outcome.changed or late), "notes": [*outcome.notes, *late]}
+        module.fail_json(msg=shown(str(refused)))
+    result = {"changed": bool(outcome.changed or late), "notes": [*map(shown, outcome.notes), *late]}
     if kept:
         result["backup"] = str(kept)
     if module._diff:
@@ -157,8 +158,8 @@ def main():
             {
                 "before_header": f"{given['directory']}/{name}",
                 "after_header": f"{given['directory']}/{name}",
-                "before": outcome.before[name],
-                "after": outcome.after[name],
+                "before": shown(outcome.before[name]),
+                "after": shown(outcome.after[name]),
             }
             for name in outcome.changed
         ]
