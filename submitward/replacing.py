@@ -1,4 +1,4 @@
-"""Replacing files: all of them or none, each complete at every moment, owner and mode kept.
+"""Replacing files: all of them or none, each complete at every moment, owner, mode and ACL kept.
 
 Knows rename, fsync and how to take a half-done step back. Must not know what the files are for.
 Standard library and Python 3.9 only: it goes to hosts with the graft.
@@ -73,13 +73,17 @@ def _prepare(path: Path, content: bytes, mode: int, several: bool, stack: contex
 
 
 def _take_after(status: os.stat_result, handle: int, path: Path) -> None:
-    """Give the new file the owner and the mode of the old one."""
+    """Give the new file the owner and mode of the old one, and its ACL and the like where that can be."""
     mine = os.fstat(handle)
     if (mine.st_uid, mine.st_gid) != (status.st_uid, status.st_gid):
         try:
             os.fchown(handle, status.st_uid, status.st_gid)
         except PermissionError as wrong:
             raise PermissionError(wrong.errno, "its owner could not be kept", str(path)) from None
+    with contextlib.suppress(OSError):
+        for name in os.listxattr(path):
+            with contextlib.suppress(OSError):
+                os.setxattr(handle, name, os.getxattr(path, name))
     os.fchmod(handle, status.st_mode & 0o7777)
 
 

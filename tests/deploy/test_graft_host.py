@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import functools
+import os
+import struct
 from pathlib import Path
 
 import pytest
@@ -60,6 +62,18 @@ def test_a_file_that_is_a_link_stays_one(directory: Path, tmp_path: Path) -> Non
     carry_out(outcome, tmp_path / "backups")
     assert (directory / MAIN).is_symlink()
     assert "submitward" in (tmp_path / "elsewhere").read_text()
+
+
+def test_a_file_keeps_its_acl(directory: Path, tmp_path: Path) -> None:
+    entries = ((0x01, 6, -1), (0x02, 4, 1234), (0x04, 4, -1), (0x10, 4, -1), (0x20, 0, -1))  # acl(5)
+    acl = struct.pack("<I", 2) + b"".join(struct.pack("<HHi", *entry) for entry in entries)
+    try:
+        os.setxattr(directory / MASTER, "system.posix_acl_access", acl)
+    except OSError as error:
+        pytest.skip(f"no ACL on this file system: {error}")
+    carry_out(planned(directory), tmp_path / "backups")
+    assert b"submitward" in (directory / MASTER).read_bytes()
+    assert os.getxattr(directory / MASTER, "system.posix_acl_access") == acl
 
 
 def test_a_warning_of_postfix_stops_it(directory: Path) -> None:
