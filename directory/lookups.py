@@ -82,8 +82,8 @@ class Lookups:
         self._sessions.stop()
 
     def state(self) -> str:
-        """``ok``, ``stale`` (old hosts bridge an outage) or ``unavailable``."""
-        if self._why and not self._may_bridge():
+        """``ok``, ``stale`` (old hosts bridge an outage) or ``unavailable``, so at first too."""
+        if self._background is None or (self._why and not self._may_bridge()):
             return "unavailable"
         if self._is_stale:
             return "stale"

@@ -33,6 +33,14 @@ async def test_a_background_that_the_server_refuses_is_told_loudly_with_its_reas
 
 
 @pytest_twisted.ensureDeferred
+async def test_what_was_never_read_is_unavailable(slapd, authority):
+    with directory(settings_for(slapd.tls_url, authority=authority)) as made:
+        assert made.state() == "unavailable"
+        assert await look_up(made, "alice")
+        assert made.state() == "ok"
+
+
+@pytest_twisted.ensureDeferred
 async def test_what_is_stale_says_why(own_slapd, authority):
     settings = settings_for(own_slapd.tls_url, authority=authority, hosts_base=f"ou=hosts,{BASE}")
     with directory(settings, times=CacheSettings(ttl=0.3)) as made:
