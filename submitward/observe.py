@@ -21,6 +21,8 @@ HELP = "sum up what would have been refused, by principal and reason"
 DONE, USAGE, UNAVAILABLE = 0, 2, 75
 UNITS = ("submitward-policy.service", "submitward-milter.service")
 _EXAMPLES = 3
+#: The instance of the question that a deployment asks, which is nobody's mail.
+PROBE = "submitward-probe"
 #: What journalctl(1) or syslog puts before a line of ours.
 _OURS = re.compile(r"(?:<(?P<priority>[0-7])>)?(?P<program>policyd|milter)(?:\[\d+\])?: (?P<rest>event=.*)$")
 
@@ -62,6 +64,8 @@ def observed(lines: Iterable[str]) -> Iterator[tuple[str, str, str]]:
     for line in lines:
         found = _OURS.search(line) if not line.startswith("{") else None
         fields = _fields(line, found)
+        if fields.get("instance") == PROBE:
+            continue
         principal = fields.get("principal") or "nobody (no login, no listed host)"
         if fields.get("event") == "author" and fields.get("observed"):
             yield principal, f"author: {fields.get('reason', '')}", fields.get("author", "")

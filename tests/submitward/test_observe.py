@@ -12,7 +12,8 @@ import pytest
 from milter import journal as milter_journal
 from milter.judgement import Verdict
 from sidecar.log import Log
-from submitward.observe import observed, sum_up
+from submitward.observe import PROBE, observed, sum_up
+from tests.policyd.house import ROOT
 from tests.submitward.command import submitward
 
 LINES = """\
@@ -40,6 +41,12 @@ def test_what_would_have_been_refused_is_counted_by_principal_and_reason() -> No
         ): (1, ["x@example.org"]),
     }
     assert next(iter(rows)) == ("login:alice", "sender: 553 5.7.1 not owned")
+
+
+def test_what_a_deployment_asks_is_nobodys_mail() -> None:
+    lines = [f"policyd: event=verdict instance={PROBE} action=DUNNO sender=probe@invalid observed=principal"]
+    assert list(observed(lines)) == []
+    assert f"instance={PROBE}\\n" in (ROOT / "ansible/plugins/modules/probe.py").read_text()
 
 
 def test_the_milters_own_line_is_understood() -> None:
