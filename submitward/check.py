@@ -39,7 +39,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--postfix", default="", metavar="DIR", help="Postfix's configuration directory; default: postconf's"
     )
-    parser.add_argument(
+    less = parser.add_mutually_exclusive_group()
+    less.add_argument(
+        "--directory",
+        type=Path,
+        metavar="FILE",
+        help="read FILE in the place of directory.file.path, and look no further",
+    )
+    less.add_argument(
         "--settings-only",
         nargs="?",
         const="all",
@@ -68,7 +75,9 @@ def run(options: argparse.Namespace) -> int:
         else:
             print(wrong, file=sys.stderr)
         return SETTINGS
-    if not options.settings_only:
+    if options.directory:
+        findings = (*findings, *look_at_directory(settings, options.directory))
+    elif not options.settings_only:
         findings = (*findings, *look(settings, options.postfix))
     print(format_json(findings) if options.json else format_text(findings))
     return exit_status(findings)
@@ -83,7 +92,7 @@ def look(settings: Settings, postfix: str) -> Iterator[Finding]:
     if settings.directory.kind == "ldap":
         yield from look_at_ldap(settings.directory.ldap, settings.directory.reading)
     else:
-        yield from look_at_directory(settings)
+        yield from look_at_directory(settings, settings.directory.file.path)
     yield look_at_ledger(settings)
     if settings.sign.key_table is not None:
         yield from look_at_signing(settings)
@@ -97,9 +106,8 @@ def look(settings: Settings, postfix: str) -> Iterator[Finding]:
     yield from look_at_postfix(configuration, ours(settings))
 
 
-def look_at_directory(settings: Settings) -> Iterator[Finding]:
-    """Whether the principals can be read, and have plans that there are."""
-    file = settings.directory.file.path
+def look_at_directory(settings: Settings, file: Path) -> Iterator[Finding]:
+    """Whether the principals in `file` can be read, and have plans that there are."""
     try:
         roll = read_file(file, settings.directory.reading)
     except SettingsError as error:

@@ -497,6 +497,18 @@ def test_a_broken_directory_is_an_error_that_names_the_line(
     assert any("directory.yaml:2:" in f.text for f in told(capsys) if f.level == "error")
 
 
+def test_a_directory_is_read_by_the_settings_before_it_is_theirs(
+    site: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    new = site / "new.yaml"
+    new.write_text("logins:\n  alice: {mailboxes: [alice@example.org], plan: defalt}\n")
+    assert check(site, "--json", "--directory", str(new)) == 1
+    assert [f.text.partition(":")[0] for f in told(capsys) if f.level == "error"] == ["login"]
+    new.write_text("logins:\n  alice: {mailboxes: [alice@example.org]}\n")
+    assert check(site, "--json", "--directory", str(new)) == 0
+    assert [f.text for f in told(capsys)][1:] == ["1 principals"]  # and nothing else was looked at
+
+
 def test_a_plan_that_the_settings_lack_is_an_error_that_names_the_nearest(
     site: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -565,7 +577,7 @@ def test_a_plan_of_a_domain_or_a_group_that_nobody_has_is_told(tmp_path: Path) -
         "  plans: {groups: {staff: default, stuff: default}, domains: {example.org: default}}\n"
         "limits: {domains: {example.org: default, exampel.org: default, elsewhere.test: default}}\n"
     )
-    found = list(look_at_directory(load_settings(tmp_path / "config.yaml")))
+    found = list(look_at_directory(load_settings(tmp_path / "config.yaml"), tmp_path / "directory.yaml"))
     assert [(one.level, one.text, one.mend) for one in found[1:]] == [
         ("warning", "limits.domains: exampel.org: nobody is at home there", "did you mean example.org?"),
         (
