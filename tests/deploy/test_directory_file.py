@@ -37,7 +37,7 @@ def test_a_broken_directory_is_told_and_the_settings_go_back(tmp_path: Path, tex
         "submitward_directory_file": str(file),
         "submitward_complete": {"stat": {"exists": True}},
         "submitward_configured": {"changed": True},
-        "submitward_version": "0",
+        "submitward_release": "0",
         "submitward_no_log": True,
     }
     done = play(tmp_path, [{**reading(settings), "vars": known}])
