@@ -12,9 +12,9 @@ from tests.deploy.tasks import play, role
 def test_what_nothing_needs_is_deleted(tmp_path: Path) -> None:
     versions = tmp_path / "versions"
     for at, name in enumerate(["0.1", "0.2", "0.3", "0.4", "0.5", "0.6"]):
-        for place in (versions / name, versions / "wheelhouse" / name):
-            place.mkdir(parents=True)
-            os.utime(place, (1_000_000 + at, 1_000_000 + at))
+        (versions / name).mkdir(parents=True)
+        os.utime(versions / name, (1_000_000 + at, 1_000_000 + at))
+    (versions / "wheelhouse/0.2").mkdir(parents=True)
     home, units = tmp_path / "etc", tmp_path / "units"
     for place in (home / "secrets", units / "submitward-policy.service.d"):
         place.mkdir(parents=True)
