@@ -21,7 +21,7 @@ from ledger.desk import open_desk
 from policyd.scopes import DEFAULT
 from sidecar.listen import Listener
 from sidecar.settings import SettingsError, digest
-from submitward import attachments, postconf, wiring
+from submitward import attachments, copied, postconf, wiring
 from submitward.check_directory import look_at_ldap
 from submitward.dkim.signer import NoTables, read_tables
 from submitward.findings import SETTINGS, Finding, exit_status, format_json, format_text
@@ -197,6 +197,7 @@ def look_at_sockets(settings: Settings, user: str) -> Iterator[Finding]:
 def look_at_postfix(configuration: postconf.Configuration, mine: Ours) -> Iterator[Finding]:
     """Postfix's own configuration."""
     yield from attachments.judge_host(configuration, mine)
+    yield from copied.judge(configuration["config_directory"])
     queue = configuration["queue_directory"]
     if not configuration.services:
         yield Finding("error", "master.cf", "there is no smtpd service", "is --postfix right?")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 _WHOLE = (
     "allow_percent_hack",
+    "config_directory",
     "mail_owner",
     "mail_version",
     "milter_default_action",

@@ -203,7 +203,27 @@ def test_what_the_graft_makes_of_a_host_has_no_error(tmp_path: Path, name: str) 
     for path in (EXISTING / name / "after").iterdir():
         shutil.copy(path, tmp_path)
     ours = OBSERVED if wish(name).observe else OURS
-    assert [line for line in wrong(tmp_path, ours) if line.startswith("error")] == []
+    found = wrong(tmp_path, ours)
+    assert [line for line in found if line.startswith("error") or "has changed" in line] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "parameter", "old", "new"),
+    [
+        ("mailman", "recipient_restrictions", "permit_mynetworks", "permit_mynetworks, reject_x"),
+        ("rspamd", "milters", "inet:localhost:11332", "inet:localhost:11333"),
+    ],
+)
+def test_a_copy_of_a_list_that_has_changed_since_is_told(
+    tmp_path: Path, name: str, parameter: str, old: str, new: str
+) -> None:
+    for path in (EXISTING / name / "after").iterdir():
+        shutil.copy(path, tmp_path)
+    main = tmp_path / "main.cf"
+    head, equals, tail = main.read_text().partition(f"\nsmtpd_{parameter} =")
+    main.write_text(head + equals + tail.replace(old, new, 1))
+    told = f"smtpd_{parameter} has changed, and its copy submitward_{parameter} has not"
+    assert [line.partition(": ")[2] for line in wrong(tmp_path) if "has changed" in line] == [told]
 
 
 def test_an_option_of_one_service_is_judged_for_that_service_alone(configuration: Path) -> None:
