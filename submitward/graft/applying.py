@@ -46,7 +46,7 @@ def carry_out(outcome: Outcome, backups: Path = BACKUPS) -> Path | None:
         raise Refused(_reason(error, backups)) from None
     unit = running.unit(pid)
     try:
-        _move(outcome.directory, outcome.before, outcome.after, pid)
+        left = _move(outcome.directory, outcome.before, outcome.after, pid)
         if pid:
             _see_that_it_serves(outcome, pid, greeting)
     except Refused as refused:
@@ -54,6 +54,7 @@ def carry_out(outcome: Outcome, backups: Path = BACKUPS) -> Path | None:
     except OSError as error:
         _go_back(outcome, pid, unit, kept, [_reason(error, outcome.directory)])
     mark.unlink()
+    running.see_off(pid, left)
     return kept
 
 
@@ -135,17 +136,21 @@ def _go_back(outcome: Outcome, pid: int, unit: str, kept: Path | None, reasons: 
     raise Refused(*reasons, Reason(str(directory), 0, why))
 
 
-def _move(directory: Path, old: Texts, new: Texts, pid: int) -> None:
-    """From the old texts to the new ones; `pid` is the master that has to be taken along, if any."""
+def _move(directory: Path, old: Texts, new: Texts, pid: int) -> set[str]:
+    """From the old texts to the new ones; `pid` is the master that has to be taken along, if any.
+
+    Returns the processes that may yet ask what has gone.
+    """
     if not pid:
         _write(directory, new)
-        return
+        return set()
     between = {**new, MAIN: with_what_goes(new[MAIN], old[MAIN])}
     _write(directory, between)
-    running.reload(directory, pid)
+    left = running.reload(directory, pid)
     if read(directory / MAIN) != between[MAIN]:
         raise Refused(Reason(MAIN, 0, "has changed while Postfix was reloaded; run this again"))
     _write(directory, new)
+    return left if between != new else set()
 
 
 def with_what_goes(new: str, old: str) -> str:

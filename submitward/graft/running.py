@@ -18,6 +18,8 @@ from .files import Reason, Refused
 
 #: A busy relay may take its time; one that is well needs a tenth of a second.
 PATIENCE = 60.0
+#: What a session takes that sends mail.
+LEAVING = 15.0
 
 
 def setting(directory: Path, name: str) -> str:
@@ -62,8 +64,11 @@ def unit(pid: int) -> str:
     return ""
 
 
-def reload(directory: Path, pid: int) -> None:
-    """`postfix reload`, and wait until nobody starts by the old files any more. Raises Refused."""
+def reload(directory: Path, pid: int) -> set[str]:
+    """`postfix reload`, and wait until nobody starts by the old files any more. Raises Refused.
+
+    Returns the processes that still have a client, and go on by the old files until it has left.
+    """
     old = _links(pid)
     if _postfix(directory, "reload"):
         raise Refused(Reason(str(directory), 0, "`postfix reload` failed; Postfix's log says why"))
@@ -71,8 +76,15 @@ def reload(directory: Path, pid: int) -> None:
         why = "master has not read master.cf again; see Postfix's log, and run this again when it does"
         raise Refused(Reason(str(directory), 0, why))
     # Their arguments are the old ones, and so must be the main.cf that they have yet to read.
-    starting = _starting(pid)
-    wait(lambda: not starting & _starting(pid))
+    before = _smtpd(pid)
+    starting = {process for process, starts in before.items() if starts}
+    wait(lambda: not starting & {process for process, starts in _smtpd(pid).items() if starts})
+    return set(before)
+
+
+def see_off(pid: int, processes: set[str]) -> None:
+    """Wait for these to leave, but not for a client that stays on and on."""
+    wait(lambda: not processes & _smtpd(pid).keys(), LEAVING)
 
 
 def start(directory: Path, unit_name: str) -> bool:
@@ -130,14 +142,14 @@ def _open(pid: int) -> set[str]:
     return found
 
 
-def _starting(pid: int) -> set[str]:
-    """Children of master that may not have read main.cf: still master, or an smtpd that is still root."""
-    found = set()
+def _smtpd(pid: int) -> dict[str, bool]:
+    """Children of master that are smtpd, or will be; whether they may not have read main.cf yet: as root."""
+    found = {}
     for process in filter(str.isdigit, os.listdir("/proc")):
         with contextlib.suppress(OSError, KeyError):
             lines = Path(f"/proc/{process}/status").read_text(errors="replace").splitlines()
             told = dict(line.split(":", 1) for line in lines if ":" in line)
             root = told["Uid"].split()[1] == "0"
-            if int(told["PPid"]) == pid and root and told["Name"].strip() in ("master", "smtpd"):
-                found.add(process)
+            if int(told["PPid"]) == pid and told["Name"].strip() in ("master", "smtpd"):
+                found[process] = root
     return found

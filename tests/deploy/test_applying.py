@@ -17,12 +17,13 @@ from pathlib import Path
 import pytest
 
 from submitward.graft import applying, host, running, serving
-from submitward.graft.applying import carry_out, owed, with_what_goes
+from submitward.graft.applying import carry_out, owed, unfinished, with_what_goes
 from submitward.graft.files import MAIN, MASTER, Refused
 from submitward.graft.plan import plan, remove
 from submitward.graft.wish import Wish
 from submitward.replacing import replace_files
 from tests.deploy.mail_host import MailHost, auth_server, mail_host, replace_cold
+from tests.lab.processes import wait_for
 
 NAME = "chrooted_submission"
 
@@ -118,6 +119,29 @@ def test_clients_that_come_during_a_removal_meet_no_smtpd_that_ends(
     assert [
         line for line in relay.log()[known:].splitlines() if "fatal" in line or "throttling" in line
     ] == []
+
+
+def test_a_removal_waits_for_the_client_that_is_here(
+    relay: MailHost, backups: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is stopped behind it, such as policyd, may yet be asked for that one."""
+    monkeypatch.setattr(running, "LEAVING", 60.0)
+    set_in(relay, backups, asked(relay))
+    with socket.create_connection(("127.0.0.1", relay.base + 587), timeout=60) as client:
+        assert client.recv(512).startswith(b"220 ")
+        removal = threading.Thread(target=take_out, args=(relay, backups))
+        removal.start()
+        mark = unfinished(relay.postfix, backups)
+        wait_for("all is done but that", lambda: taken_out(relay) and not mark.exists(), seconds=60)
+        assert removal.is_alive()
+        client.sendall(b"QUIT\r\n")
+        assert client.recv(512).startswith(b"221 ")
+    removal.join(60)
+    assert not removal.is_alive()
+
+
+def taken_out(relay: MailHost) -> bool:
+    return b"submitward" not in texts(relay)[MAIN]
 
 
 @contextlib.contextmanager
@@ -230,9 +254,9 @@ def test_the_reload_of_a_run_that_broke_off_is_made_by_the_next(
     reloads: list[Path] = []
     reload = running.reload
 
-    def counted(directory: Path, pid: int) -> None:
+    def counted(directory: Path, pid: int) -> set[str]:
         reloads.append(directory)
-        reload(directory, pid)
+        return reload(directory, pid)
 
     monkeypatch.setattr(running, "reload", counted)
     outcome = planned(relay, asked(relay))
