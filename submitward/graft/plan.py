@@ -20,6 +20,11 @@ from .wish import Wish, options, values
 
 _SUBMISSION = ("submission", "submissions", "smtps", "587", "465")
 
+_NO_RECORD = (
+    "the author milter judges by what policyd has written down of a message, and without policyd all mail"
+    " would wait: plug in both, or neither (--no-policy and --no-milter; in Ansible"
+    " submitward_postfix_policy: false and submitward_postfix_milter: false)"
+)
 _EVERYBODY = (
     "this service takes mail from everybody, who would be refused as strangers; name a submission service"
     " (for the MX port there is --mx, in Ansible submitward_postfix_mx)"
@@ -58,6 +63,8 @@ class _Planner:
 
     def plan(self) -> Plan:
         """Everything in order; the refusals are collected."""
+        if self.wish.milter and not self.wish.policy:
+            self.reasons.append(Reason(MASTER, 0, _NO_RECORD))
         found = self._submission()
         appended: list[tuple[Service, dict[str, str]]] = []
         for service in found:

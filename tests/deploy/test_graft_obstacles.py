@@ -42,6 +42,12 @@ def test_a_signer_that_is_named_already_is_not_named_again() -> None:
     assert "smtpd_milters" not in plan(main, MASTER, SIGNING).master
 
 
+@pytest.mark.parametrize("wish", [Wish(policy=False), Wish(policy=False, own=("submission",))])
+def test_the_author_milter_is_not_plugged_in_without_what_it_judges_by(wish: Wish) -> None:
+    with pytest.raises(Refused, match=r"without policyd all mail would wait: .*--no-policy and --no-milter"):
+        plan("smtpd_tls_cert_file = c\n", MASTER, wish)
+
+
 PLAIN = Wish(milter=False)
 
 
