@@ -185,7 +185,7 @@ class MilterService:
 
     def state(self) -> str:
         """``ok``, or ``degraded`` and what is how."""
-        states = {"directory": self.judge.directory.state(), "ledger": self.judge.ledger.state()}
+        states = {"directory": self._directory.state(), "ledger": self._ledger.state()}
         bad = [f"{name}={state}" for name, state in states.items() if state != "ok"]
         if self._keys is not None and self._keys.trouble:
             bad.append("tables=broken")

@@ -178,9 +178,8 @@ class PolicyService:
 
     def state(self) -> str:
         """``ok``, or ``degraded`` and which store is how."""
-        judge = self._judge
-        states = {"directory": judge.directory.state(), "ledger": judge.ledger.state()}
+        states = {"directory": self._directory.state(), "ledger": self._ledger.state()}
         bad = [f"{name}={state}" for name, state in states.items() if state != "ok"]
-        if judge.blocks is None:
+        if self._judge.blocks is None:
             bad.append("blocks=unread")
         return " ".join(["degraded", *bad]) if bad else "ok"

@@ -142,7 +142,7 @@ class AuthService:
 
     def state(self) -> str:
         """``ok``, or ``degraded`` and which store is to blame."""
-        blame = {"directory": self._directory.state(), "ledger": self._ledger.state()}
+        blame = {"directory": self._directories.state(), "ledger": self._ledgers.state()}
         words = [f"{name}={state}" for name, state in blame.items() if state != "ok"]
         return " ".join(["degraded", *words]) if words else "ok"
 

@@ -52,7 +52,7 @@ class Exchange(Generic[T]):
         log: Any,
     ) -> None:
         self._name = name
-        self._settings = settings
+        self._settings = self._wanted = settings
         self._serving = serving
         self._open = open
         self._take = take
@@ -65,6 +65,7 @@ class Exchange(Generic[T]):
         """From now on these settings are meant. If they are others than those by which the present one was
         opened, a new one takes over as soon as it can serve. If it cannot in time, the present one stays,
         unless that one cannot serve either; then the same settings may be wanted again."""
+        self._wanted = settings
         if self._coming is not None:
             if settings == self._coming[0]:
                 return
@@ -75,6 +76,14 @@ class Exchange(Generic[T]):
         new.start()
         self._coming = settings, new, self._reactor.seconds() + PATIENCE
         self._look()
+
+    def state(self) -> str:
+        """How the present one is; ``behind`` while it serves and is not the one that is wanted.
+
+        The next start will have none but that one.
+        """
+        state = self._serving.state()
+        return "behind" if state == "ok" and self._wanted != self._settings else state
 
     def stop(self) -> None:
         """Give up the one that has not taken over yet, if there is one."""

@@ -328,7 +328,7 @@ async def test_a_reload_to_stores_that_cannot_serve_keeps_the_old_ones(
             await until(set_up, "the new ledger is unavailable; the old one goes on serving")
         assert await set_up.used() == 2
         assert set_up.out.getvalue().count("refund=done") == 2
-        assert set_up.service.state() == "ok"
+        assert set_up.service.state() == "degraded directory=behind ledger=behind"
 
 
 @pytest_twisted.ensureDeferred

@@ -99,6 +99,24 @@ def test_what_never_serves_is_given_up_and_may_be_wanted_again():
     assert place.taken == [place.opened[1]]
 
 
+def test_whoever_serves_by_other_settings_than_are_wanted_says_so():
+    """The next start will have none but the one that is wanted."""
+    place = Place()
+    states = [place.exchange.state()]
+    place.exchange.want("bad")
+    states.append(place.exchange.state())
+    place.wait(PATIENCE)
+    states.append(place.exchange.state())
+    place.first.answer = "stale"  # what is worse comes first
+    states.append(place.exchange.state())
+    place.first.answer = "ok"
+    place.exchange.want("first")
+    states.append(place.exchange.state())
+    place.exchange.want("good")
+    states.append(place.exchange.state())
+    assert states == ["ok", "behind", "behind", "stale", "ok", "ok"]
+
+
 def test_when_neither_serves_the_new_one_is_followed():
     place = Place(serving="unavailable")
     place.exchange.want("bad")
