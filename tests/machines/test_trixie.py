@@ -109,6 +109,30 @@ def test_a_unit_that_does_not_start_is_taken_back(scene: Scene) -> None:
     assert relay.failed_units() == ""
 
 
+def test_a_directory_that_would_put_people_off_is_taken_back(scene: Scene, tmp_path: Path) -> None:
+    relay = scene.relays[0]
+    files = [relay.tree / "etc/submitward" / name for name in ("config.yaml", "directory.yaml")]
+    before = [file.read_bytes() for file in files]
+    pids = [relay.show(f"submitward-{unit}.service", "MainPID") for unit in UNITS]
+    broken = tmp_path / "directory.yaml"
+    broken.write_text("logins: {alice: {mailboxs: [alice@example.org]}}\n")
+    # Root reads it, and the units may not (ProtectHome=); in observe every question is answered all the same.
+    (relay.tree / "root/directory.yaml").write_bytes(before[1])
+    settings = scene.variables["submitward_settings"]
+    hidden = {**settings, "directory": {**settings["directory"], "file": {"path": "/root/directory.yaml"}}}
+    for changes, told in (
+        ({"submitward_directory_file": str(broken)}, "logins.alice.mailboxs"),
+        ({"submitward_settings": hidden, "submitward_mode": "observe"}, "directory=behind"),
+    ):
+        played = scene.play("deploy", **changes)
+        assert played.status == 2, played.output
+        assert told in played.output
+        assert [file.read_bytes() for file in files] == before
+    assert [relay.show(f"submitward-{unit}.service", "MainPID") for unit in UNITS] == pids
+    state = relay.show("submitward-policy.service", "StatusText")
+    assert state == {"StatusText": "ok"}
+
+
 def test_what_a_run_that_broke_off_has_left_undone_is_done(scene: Scene) -> None:
     relay = scene.relays[0]
     working = relay.tree / "opt/submitward/working"
