@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import FrameType
 
 import pytest
+
+from tests.machines.wheels import make_wheelhouse
 
 collect_ignore_glob = [] if os.environ.get("SUBMITWARD_MACHINES") else ["test_*.py"]
 
@@ -27,3 +30,16 @@ def _machines_end_with_the_tests() -> Iterator[None]:
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
+
+
+@pytest.fixture(scope="session")
+def wheelhouse(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The wheels of what stands here by Python's version, made when they are first asked for."""
+    made: dict[str, Path] = {}
+
+    def wheels(python: str) -> Path:
+        if python not in made:
+            made[python] = make_wheelhouse(tmp_path_factory.mktemp("wheels"), python)
+        return made[python]
+
+    return wheels

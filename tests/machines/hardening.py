@@ -7,17 +7,21 @@ from __future__ import annotations
 
 from tests.machines.machine import Machine
 
-_WANTED = {
-    "ActiveState": "active", "SubState": "running", "Group": "submitward", "UMask": "0007",
+_CONFINED = {
     "NoNewPrivileges": "yes", "ProtectSystem": "strict", "ProtectHome": "yes", "PrivateTmp": "yes",
     "PrivateDevices": "yes", "PrivateUsers": "yes", "ProtectProc": "invisible", "ProcSubset": "pid",
     "ProtectKernelTunables": "yes", "ProtectKernelModules": "yes", "ProtectKernelLogs": "yes",
     "ProtectControlGroups": "yes", "ProtectClock": "yes", "ProtectHostname": "yes",
     "RestrictRealtime": "yes", "RestrictSUIDSGID": "yes", "LockPersonality": "yes",
     "RestrictNamespaces": "yes", "CapabilityBoundingSet": "",
-    "AmbientCapabilities": "", "SystemCallArchitectures": "native", "Type": "notify",
+    "AmbientCapabilities": "", "SystemCallArchitectures": "native",
+}  # fmt: skip
+_WANTED = _CONFINED | {
+    "ActiveState": "active", "SubState": "running", "Group": "submitward", "UMask": "0007", "Type": "notify",
     "WatchdogUSec": "30s",
 }  # fmt: skip
+#: Of these one writes what all may read, and the other is root, without a capability and alone.
+_NOW_AND_THEN = {"export": {"User": "submitward-export"}, "reload": {"User": "root", "PrivateUsers": "no"}}
 
 _OTHERS = ("User", "MainPID", "MemoryDenyWriteExecute", "RestrictAddressFamilies", "SystemCallFilter")
 
@@ -43,6 +47,17 @@ def assert_hardened(machine: Machine, unit: str) -> None:
     machine.run("systemd-analyze", "security", "--no-pager", "--threshold=20", service)  # tenths: 2.0
     users = machine.run("stat", "-c", "%U", f"/proc/{pid}").stdout
     assert users == f"submitward-{unit}\n"
+
+
+def assert_ran_hardened(machine: Machine, unit: str) -> None:
+    """The service of that unit, which runs now and then, has ended well, under all that its unit says."""
+    service = f"submitward-{unit}.service"
+    wanted = _CONFINED | _NOW_AND_THEN[unit] | {"Type": "oneshot", "Result": "success", "ExecMainStatus": "0"}
+    shown = machine.show(service, *wanted, "ExecMainExitTimestampMonotonic", "SystemCallFilter")
+    assert shown.pop("ExecMainExitTimestampMonotonic") != "0"
+    assert not {"mount", "ptrace", "setuid", "bpf"} & set(shown.pop("SystemCallFilter").split())
+    assert shown == wanted
+    machine.run("systemd-analyze", "security", "--no-pager", "--threshold=20", service)  # tenths: 2.0
 
 
 def assert_always_offered_auth(machine: Machine) -> None:

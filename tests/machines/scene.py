@@ -20,7 +20,7 @@ from typing import Any
 from tests.lab import files
 from tests.lab.certificates import make_certificate
 from tests.machines.backend import Backend
-from tests.machines.deployment import ROOT, Played, make_mail_host, play
+from tests.machines.deployment import ROOT, Played, changed, make_mail_host, play
 from tests.machines.machine import Machine
 from tests.machines.network import PREFIX, Network, Place
 
@@ -176,6 +176,15 @@ class Scene:
         told["submitward_settings"] |= {"plans": _PLANS, "policy": {"contact": files.CONTACT}}
         return told
 
+    @property
+    def secrets(self) -> list[str]:
+        """What of it nobody may ever read in an output: passwords, and each line of the keys."""
+        told = self.variables
+        keys = [line for key in told["submitward_opendkim_keys"] for line in key["key"].splitlines()]
+        return [value for value in told.get("submitward_secrets", {}).values() if len(value) > 8] + [
+            line for line in keys if "-----" not in line
+        ]
+
     def play(self, playbook: str, *options: str, **changes: Any) -> Played:
         """Run a playbook against the relays."""
         return play(playbook, self.relays, {**self.variables, **changes}, self.directory, *options)
@@ -204,10 +213,20 @@ class Scene:
         return {name: (place / name).read_bytes() for name in ("main.cf", "master.cf")}
 
     @staticmethod
-    def snapshot(relay: Machine) -> dict[str, str]:
-        """Every file below /etc, /opt, /usr and /var/lib with what would tell that it has changed."""
+    def snapshot(relay: Machine, *places: str) -> dict[str, str]:
+        """Every file below these places (all that the role writes to), with what tells of a change."""
+        where = " ".join(places or ("/etc", "/opt", "/usr", "/var/lib", "/var/backups", "/var/spool"))
         found = relay.shell(
-            "find /etc /opt /usr /var/lib -xdev \\( -name __pycache__ -o -path /var/lib/systemd \\) -prune -o"
+            f"find {where} -xdev \\( -name __pycache__ -o -path /var/lib/systemd \\) -prune -o"
             " \\( -type f -o -type l \\) -printf '%p\\t%s %i %T@ %m %u %g %l\\n'"
         )
         return dict(line.split("\t", 1) for line in found.splitlines())
+
+
+def assert_check_changes_nothing(scene: Scene, playbook: str, shown: str, *places: str) -> None:
+    """A check of the playbook on mta1 shows that line of the plan, and no file is another than before."""
+    before = scene.snapshot(scene.relays[0], *places)
+    played = scene.play(playbook, "--check", "--diff", "--limit=mta1")
+    assert played.status == 0, played.output
+    assert shown in played.output
+    assert changed(before, scene.snapshot(scene.relays[0], *places)) == {}

@@ -9,8 +9,9 @@ from __future__ import annotations
 import contextlib
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -19,7 +20,6 @@ from tests.machines.machine import Machine
 from tests.machines.network import Network
 from tests.machines.scene import FROM_POOL
 from tests.machines.vagrant import provision, table
-from tests.machines.wheels import make_wheelhouse
 
 pytestmark = pytest.mark.timeout(1800)
 
@@ -38,11 +38,13 @@ with smtplib.SMTP("127.0.0.1", 587, timeout=60) as relay:
 
 
 @pytest.fixture(scope="module")
-def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Machine]]:
+def machines(
+    tmp_path_factory: pytest.TempPathFactory, wheelhouse: Callable[[str], Path]
+) -> Iterator[dict[str, Machine]]:
     here = tmp_path_factory.mktemp("lab")
     synced = here / "vagrant"
     shutil.copytree(ROOT, synced, symlinks=True, ignore=shutil.ignore_patterns(".*", "__pycache__", "wheels"))
-    shutil.copytree(make_wheelhouse(here / "wheels", "3.11"), synced / "wheels/0.1.0")
+    shutil.copytree(wheelhouse("3.11"), synced / "wheels/0.1.0")
     rows = [row for row in table() if row.starts]
     prefix = rows[0].address.rpartition(".")[0] + "."
     with contextlib.ExitStack() as ending:

@@ -6,12 +6,13 @@ in the relay's network, as a process of its own that is told to stop by the end 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING
 from tests.lab import recovery
 from tests.lab.client import Client
 from tests.lab.recovery import Run
+from tests.machines.hardening import assert_always_offered_auth
 
 if TYPE_CHECKING:
     from tests.machines.machine import Machine
@@ -90,6 +92,28 @@ class Traffic:
             if found == len(self.words) or time.monotonic() > deadline:
                 return found
             time.sleep(0.5)
+
+
+@contextlib.contextmanager
+def refuses_nobody(scene: Scene, relay: Machine, sender: str = "bob@example.org") -> Iterator[Traffic]:
+    """Mail flows while the block does something to the relay, and all of it arrives, once each."""
+    with Traffic(scene, relay, sender) as traffic:
+        yield traffic
+        traffic.wait_for_one()
+    assert traffic.wrong == []
+    assert traffic.arrived() == traffic.taken > 0
+
+
+def assert_refuses_nobody_over_a_reboot(scene: Scene, relay: Machine) -> None:
+    """While it is down its port may be closed; before and after that all is as ever."""
+    with Traffic(scene, relay) as traffic:
+        traffic.may_close_once()
+        relay.reboot()
+        traffic.wait_for_one()
+    assert traffic.wrong == []
+    assert traffic.arrived(once=False) == traffic.taken > 0
+    assert_always_offered_auth(relay)
+    assert relay.failed_units() == ""
 
 
 class _Run(Run):
