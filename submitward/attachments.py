@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from submitward.findings import Finding, error, good, warning
+from submitward.graft.obstacles import is_loopback
 from submitward.postconf import Configuration, Service
 from submitward.restrictions import Policy, locate, parse_policy, split
 from submitward.wiring import Ours, calls, is_submission
@@ -108,8 +109,4 @@ def _is_local(service: Service) -> bool:
     """Whether this host alone gets there, so that nobody can listen on the way."""
     host = service.name.partition("/")[0].rpartition(":")[0]
     places = [host] if host else split(service["inet_interfaces"])
-    return bool(places) and all(_is_loopback(place.strip("[]").lower()) for place in places)
-
-
-def _is_loopback(place: str) -> bool:
-    return place in ("localhost", "loopback-only", "::1") or place.startswith("127.")
+    return bool(places) and all(is_loopback(place) for place in places)

@@ -92,18 +92,16 @@ def has_tls(configuration: Configuration, service: Service) -> bool:
 
 def _is_local(configuration: Configuration, service: Service) -> bool:
     """Whether this host alone can reach it."""
-    host = service.name.rpartition(":")[0].strip("[]").lower()
+    host = service.name.rpartition(":")[0]
     if host:
-        return _is_loopback(host)
+        return is_loopback(host)
     value = configuration.parameters.get("inet_interfaces")
-    return (
-        value is not None
-        and bool(value.words)
-        and all(_is_loopback(word.text.strip("[]").lower()) for word in value.words)
-    )
+    return value is not None and bool(value.words) and all(is_loopback(word.text) for word in value.words)
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether a name or address, as master.cf and inet_interfaces have it, is this host's alone."""
+    host = host.strip("[]").lower()
     return host in ("localhost", "loopback-only", "::1") or host.startswith("127.")
 
 
