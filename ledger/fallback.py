@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from typing import Any
 
@@ -46,7 +46,7 @@ class Fallback:
         self._log = log
         self._known: OrderedDict[Key, int] = OrderedDict()
         self._mine: OrderedDict[ChargeId, None] = OrderedDict()
-        self._busy: Deferred[None] | None = None
+        self._joining, self._writing = _Alone(self._rejoin), _Alone(self._write)
         self._is_kept = self._is_recalled = False
 
     def counts(self, charge: ChargeId) -> bool:
@@ -63,9 +63,15 @@ class Fallback:
         return outcome
 
     async def keep(self) -> None:
-        """Write what is known into the file, each for as long as its window is."""
-        if self._is_kept or not self._known:
-            return
+        """Wait until what is known is in the file; begins with it if need be.
+
+        After a fault it is not tried again before something new is learnt.
+        """
+        while self._writing.is_busy or (self._known and not self._is_kept):
+            await self._writing.done()
+
+    async def _write(self) -> None:
+        """What is known goes into the file, each for as long as its window is."""
         self._is_kept = True
         try:
             await self._recall()
@@ -124,13 +130,7 @@ class Fallback:
 
     async def rejoined(self) -> None:
         """Wait until what was counted here is in Redis; begins with it if need be."""
-        busy = self._busy
-        if busy is None:
-            busy = self._busy = Deferred()
-            Deferred.fromCoroutine(self._rejoin()).addBoth(self._rejoined)
-        waiter: Deferred[None] = Deferred()
-        busy.addCallback(lambda _: waiter.callback(None))
-        await waiter
+        await self._joining.done()
 
     async def _rejoin(self) -> None:
         count = 0
@@ -167,11 +167,6 @@ class Fallback:
             self._mine.pop(charge, None)
         return state == "forgotten"
 
-    def _rejoined(self, result: object) -> None:
-        busy, self._busy = self._busy, None
-        if busy is not None:
-            busy.callback(None)
-
     def _left(self, limits: tuple[Held, ...]) -> tuple[Held, ...]:
         return tuple(
             (subject, replace(limit, amount=max(0, limit.amount - self._used(subject, limit))), enforce)
@@ -200,6 +195,34 @@ class Fallback:
 
     def _whole(self, standing: Standing, limit: Limit) -> Standing:
         return replace(standing, limit=limit, used=standing.used + self._used(standing.subject, limit))
+
+
+class _Alone:
+    """Something that is done once at a time: whoever wants it meanwhile waits for the one that has begun."""
+
+    def __init__(self, begin: Callable[[], Coroutine[Deferred[Any], Any, None]]) -> None:
+        self._begin = begin
+        self._busy: Deferred[None] | None = None
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether it has begun and not ended."""
+        return self._busy is not None
+
+    async def done(self) -> None:
+        """Wait for its end; begins it unless it has begun."""
+        busy = self._busy
+        if busy is None:
+            busy = self._busy = Deferred()
+            Deferred.fromCoroutine(self._begin()).addBoth(self._ended)
+        waiter: Deferred[None] = Deferred()
+        busy.addCallback(lambda _: waiter.callback(None))
+        await waiter
+
+    def _ended(self, result: object) -> None:
+        busy, self._busy = self._busy, None
+        if busy is not None:
+            busy.callback(None)
 
 
 def _key(subject: str, limit: Limit) -> Key:

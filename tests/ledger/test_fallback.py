@@ -11,7 +11,7 @@ from ledger.book import Book
 from ledger.charges import Admitted, Amounts, ChargeId, Submission, Unavailable
 from ledger.clock import Time
 from ledger.fallback import STANDINGS, Fallback
-from ledger.limits import parse_limit
+from ledger.limits import Standing, parse_limit
 from ledger.schema import prepare
 
 NOW = 1.8e9
@@ -167,3 +167,20 @@ def test_a_file_that_is_away_too_keeps_nothing_and_disturbs_nobody(policyd, milt
     now(milter.rejoined())
     local.guard_names = lambda key: fail(Unavailable("the file is away"))
     assert now(milter.keep()) is None
+
+
+def test_who_wants_it_kept_meanwhile_waits_for_what_is_being_written():
+    """The ledger stops then: what is not in the file when its turn comes would be lost."""
+    local, redis, dropped = Local(), Redis(), Deferred()
+    fallback = Fallback(local, redis.hand, SILENT)
+    fallback.learn(Admitted((Standing("login:alice", LIMIT, 60),)))
+    drop, local.guard_drop = local.guard_drop, lambda pairs: dropped
+    first, second = ensureDeferred(fallback.keep()), ensureDeferred(fallback.keep())
+    assert not second.called
+    local.guard_drop = drop
+    fallback.learn(Admitted((Standing("login:alice", LIMIT, 70),)))  # another answer came in between
+    dropped.callback(None)
+    assert first.called
+    assert second.called
+    (kept,) = now(local.guard_names(STANDINGS))
+    assert json.loads(kept)[-1] == 70
