@@ -107,6 +107,7 @@ class _Daemon:
         self._metrics = metrics
         self._page = Gate(reactor, log, PAGE_MOST)
         self._state = ""
+        self._refused = False  # whether the settings of the last reload were
         self._stopping = False
         self._reload_failed = metrics.counter("config_reload_failed", "Reloads refused: wrong settings.")
         metrics.gauge("connections", "Connections open now.", lambda: gate.open)
@@ -138,7 +139,7 @@ class _Daemon:
         where = [held.listener.address for held in self._held]
         inherited = sum(held.inherited for held in self._held)
         self._log.notice("start", listen=where, inherited=inherited, connections=self._gate.most)
-        self._notifier.send("READY=1", f"STATUS={self._service.state()}")
+        self._notifier.send("READY=1", f"STATUS={self._told()}")
 
     def _cannot_start(self, failure: Failure) -> None:
         _twisted.failure("cannot start", failure)
@@ -155,7 +156,7 @@ class _Daemon:
         except ListenError as error:
             self._log.error("metrics", text=str(error))
             return
-        metrics_page.serve(self._page, held, self._metrics, self._service.state)
+        metrics_page.serve(self._page, held, self._metrics, self._told)
 
     def _every(self, seconds: float, function: Callable[[], None]) -> None:
         call = LoopingCall(function)
@@ -169,11 +170,20 @@ class _Daemon:
         else:
             self._log.error("unhealthy", text="the watchdog is not fed; the service manager will restart us")
 
+    def _told(self) -> str:
+        """The state of the service, and that it goes on with settings with which it would not start again."""
+        state = self._service.state()
+        return (
+            f"degraded settings=refused{state.removeprefix('ok').removeprefix('degraded')}"
+            if self._refused
+            else state
+        )
+
     def _degraded(self) -> float:
-        return 0.0 if self._service.state() == "ok" else 1.0
+        return 0.0 if self._told() == "ok" else 1.0
 
     def _watch_state(self) -> None:
-        state = self._service.state()
+        state = self._told()
         if state == self._state:
             return
         if self._state or state != "ok":
@@ -186,20 +196,22 @@ class _Daemon:
             return
         now = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
         self._notifier.send("RELOADING=1", f"MONOTONIC_USEC={now}")
-        with _twisted.failuresHandled("while reloading") as reloading:
+        self._refused = True
+        with _twisted.failuresHandled("while reloading"):
             self._take_over()
-        if reloading.failed:
+        if self._refused:
             self._reload_failed.count()
+        self._watch_state()
         self._notifier.send("READY=1", f"STATUS={self._state}")
 
     def _take_over(self) -> None:
         try:
             self._service.reload()
         except SettingsError as error:
-            self._reload_failed.count()
             for problem in error.problems:
                 self._log.error("config_reload_failed", problem=str(problem))
         else:
+            self._refused = False
             self._log.notice("reload")
 
     def _on_term(self, *_: object) -> None:

@@ -63,15 +63,18 @@ def test_what_postfix_would_put_off_is_no_answer(place: Path, tmp_path: Path) ->
             probe(place, patience=30),
             shell(f"echo degraded ledger=unavailable > {place}/status"),
             probe(place),
+            shell(f"echo degraded settings=refused > {place}/status"),
+            probe(place, patience=600),  # no patience makes a sidecar take settings that it has refused
             shell(f"chmod 660 {place}/policy"),
             probe(place),
         )
     finally:
         policyd.end()
-    away, let, read, degraded, closed = told
+    away, let, read, degraded, refused, closed = told
     assert "answers action=DEFER_IF_PERMIT 4.3.0" in away
     assert "answers action=DEFER_IF_PERMIT 4.3.0" in let
     assert read.startswith("action=554 ")  # no such login
     assert "submitward-policy.service says: degraded ledger=unavailable" in degraded
+    assert "submitward-policy.service says: degraded settings=refused" in refused
     assert "postfix may not connect" in closed
     assert "show --property=StatusText --value submitward-policy.service" in (place / "asked").read_text()

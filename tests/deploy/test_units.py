@@ -71,11 +71,14 @@ def test_a_service_is_restarted_for_ever_and_never_takes_its_socket_along(name: 
 
 @pytest.mark.parametrize(("name", "sidecar"), SIDECARS.items())
 def test_a_reload_looks_at_the_settings_first(name: str, sidecar: str) -> None:
-    first, second = read(f"submitward-{name}.service")["ExecReload"]
+    service = read(f"submitward-{name}.service")
+    first, second, third = service["ExecReload"]
     assert first.endswith(f"check --settings-only {sidecar}")
     # systemd 252 hides a unit's credentials from its reload: root reads them where they come from.
     assert first.startswith("+/usr/bin/env -u CREDENTIALS_DIRECTORY /opt/submitward/current/bin/submitward ")
-    assert second == '/bin/sh -c "kill -HUP ${MAINPID}"'  # kill(1) is not on every host
+    # Else `systemctl reload` ends when the sidecar has been told, and nobody knows when it has read them.
+    assert (service["NotifyAccess"], second) == (["exec"], "/usr/bin/systemd-notify RELOADING=1")
+    assert third == '/bin/sh -c "kill -HUP ${MAINPID}"'  # kill(1) is not on every host
 
 
 def test_saslauthd_alone_may_make_code_at_run_time() -> None:

@@ -134,7 +134,7 @@ def test_a_unit_that_does_not_start_is_taken_back(scene: Scene) -> None:
     assert relay.failed_units() == ""
 
 
-def test_a_directory_that_would_put_people_off_is_taken_back(scene: Scene, tmp_path: Path) -> None:
+def test_settings_that_would_put_people_off_are_taken_back(scene: Scene, tmp_path: Path) -> None:
     relay = scene.relays[0]
     files = [relay.tree / "etc/submitward" / name for name in ("config.yaml", "directory.yaml")]
     before = [file.read_bytes() for file in files]
@@ -145,9 +145,13 @@ def test_a_directory_that_would_put_people_off_is_taken_back(scene: Scene, tmp_p
     (relay.tree / "root/directory.yaml").write_bytes(before[1])
     settings = scene.variables["submitward_settings"]
     hidden = {**settings, "directory": {**settings["directory"], "file": {"path": "/root/directory.yaml"}}}
+    (relay.tree / "root/password").write_text("secret")
+    redis = {"url": "redis://127.0.0.1:6379/0", "password": {"file": "/root/password"}}
+    unread = {**settings, "ledger": {"kind": "redis", "redis": redis}}
     for changes, told in (
         ({"submitward_directory_file": str(broken)}, "logins.alice.mailboxs"),
         ({"submitward_settings": hidden, "submitward_mode": "observe"}, "directory=behind"),
+        ({"submitward_settings": unread}, "settings=refused"),
     ):
         played = scene.play("deploy", **changes)
         assert played.status == 2, played.output

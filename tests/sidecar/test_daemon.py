@@ -169,8 +169,7 @@ class TestServiceManager:
         reloading = hear(manager, "RELOADING=1")
         now = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
         assert 0 < now - int(reloading[1].removeprefix("MONOTONIC_USEC=")) < 20_000_000
-        assert "READY=1" in hear(manager, "READY=1")
-        hear(manager, "STATUS=degraded: odd greeting")
+        assert hear(manager, "READY=1") == ["READY=1", "STATUS=degraded: odd greeting"]
         assert service.said("event=state state=")
         assert service.stop() == 0
         assert hear(manager, "STOPPING=1")
@@ -182,6 +181,27 @@ class TestServiceManager:
         service.process.send_signal(signal.SIGHUP)
         hear(manager, "RELOADING=1")
         hear(manager, "READY=1")
+
+    @pytest.mark.parametrize(
+        "wrong", ["nonsense: 1\n", "version: 1\ngreeting: crash on reload\nlisten: {policy: [SOCKET]}\n"]
+    )
+    def test_refused_settings_are_told_until_a_reload_takes_some(self, echo, manager, wrong):
+        """It would not start with them again: whoever has written them must hear it in time."""
+        port = free_port()
+        listening = f"listen: {{policy: [SOCKET], metrics: {{policyd: 127.0.0.1:{port}}}}}\n"
+        service = echo(f"version: 1\n{listening}", env=environment(manager))
+        hear(manager, "READY=1")
+        service.write(wrong)
+        service.process.send_signal(signal.SIGHUP)
+        assert hear(manager, "READY=1") == ["READY=1", "STATUS=degraded settings=refused"]
+        assert get(port, "/state").strip() == "degraded settings=refused"
+        assert "submitward_degraded 1.0" in get(port, "/metrics")
+        service.write(f"version: 1\ngreeting: odd\n{listening}")
+        service.process.send_signal(signal.SIGHUP)
+        assert hear(manager, "READY=1") == ["READY=1", "STATUS=degraded: odd greeting"]
+        service.write("version: 2\n")
+        service.process.send_signal(signal.SIGHUP)
+        assert hear(manager, "READY=1") == ["READY=1", "STATUS=degraded settings=refused: odd greeting"]
 
     def test_a_path_does_as_well_as_an_abstract_name(self, echo, directory):
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as bound:

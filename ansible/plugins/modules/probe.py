@@ -134,7 +134,7 @@ def milter(path, seconds):
 
 
 def state(module, name):
-    """What the sidecar told systemd last. Raises NotNow when that is not "ok"."""
+    """What the sidecar told systemd last. Raises NotNow when that is not "ok", OSError when it will not become so."""
     unit = f"submitward-{name}.service"
     command = [
         module.get_bin_path("systemctl", required=True),
@@ -145,7 +145,8 @@ def state(module, name):
     ]
     said = module.run_command(command)[1].strip()
     if said != "ok":
-        raise NotNow(f"{unit} says: {said or 'nothing'}; journalctl -u {unit} says why")
+        wrong = OSError if "settings=refused" in said else NotNow
+        raise wrong(f"{unit} says: {said or 'nothing'}; journalctl -u {unit} says why")
     return said
 
 
