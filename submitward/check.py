@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -54,6 +54,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SIDECAR",
         help="read the settings as SIDECAR does, or all of them, and look no further",
     )
+    parser.add_argument(
+        "--without",
+        action="append",
+        default=[],
+        choices=["policyd", "milter"],
+        help="Postfix leaves this one out on purpose: warn where it is missing; may be given twice",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
@@ -78,7 +85,7 @@ def run(options: argparse.Namespace) -> int:
     if options.directory:
         findings = (*findings, *look_at_directory(settings, options.directory))
     elif not options.settings_only:
-        findings = (*findings, *look(settings, options.postfix))
+        findings = (*findings, *look(settings, options.postfix, options.without))
     print(format_json(findings) if options.json else format_text(findings))
     return exit_status(findings)
 
@@ -87,8 +94,11 @@ def _good_settings(path: str | Path, settings: object) -> Finding:
     return Finding("ok", str(path), f"the settings are good (digest {digest(settings)})")
 
 
-def look(settings: Settings, postfix: str) -> Iterator[Finding]:
-    """Every finding about what the settings name, in the order in which things depend on each other."""
+def look(settings: Settings, postfix: str, without: Collection[str] = ()) -> Iterator[Finding]:
+    """Every finding about what the settings name, in the order in which things depend on each other.
+
+    `without`: sidecars that Postfix is not meant to ask.
+    """
     if settings.directory.kind == "ldap":
         yield from look_at_ldap(settings.directory.ldap, settings.directory.reading)
     else:
@@ -103,7 +113,7 @@ def look(settings: Settings, postfix: str) -> Iterator[Finding]:
         yield Finding("unavailable", "Postfix", str(error), "is it installed, and is --postfix right?")
         return
     yield from look_at_sockets(settings, configuration["mail_owner"] or "postfix")
-    yield from look_at_postfix(configuration, ours(settings))
+    yield from look_at_postfix(configuration, ours(settings, without))
 
 
 def look_at_directory(settings: Settings, file: Path) -> Iterator[Finding]:
@@ -206,8 +216,8 @@ def look_at_postfix(configuration: postconf.Configuration, mine: Ours) -> Iterat
         yield from attachments.judge(service, mine, queue)
 
 
-def ours(settings: Settings) -> Ours:
-    """What Postfix must meet, out of the settings."""
+def ours(settings: Settings, without: Collection[str] = ()) -> Ours:
+    """What Postfix must meet, out of the settings; `without`: sidecars that it is not meant to ask."""
 
     def places(listeners: tuple[Listener, ...]) -> frozenset[str]:
         return frozenset(locate(listener.address, "/", chroot=False) for listener in listeners)
@@ -218,6 +228,7 @@ def ours(settings: Settings) -> Ours:
         auth=places(listen.auth),
         milter=places(listen.milter),
         charge=settings.policy.charge,
-        author=settings.author.mode,
+        author="off" if "milter" in without else settings.author.mode,
         enforces=any(mode == "enforce" for _, mode in settings.policy.ordered),
+        asked="policyd" not in without,
     )

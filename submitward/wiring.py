@@ -41,7 +41,8 @@ _LIKE_SHIPPED = "as postfix/main.cf and postfix/master.cf show"
 class Ours:
     """What of the settings Postfix must meet: places as `locate` gives them, and modes.
 
-    `enforces`: whether any restriction of policyd refuses, rather than being observed or off.
+    `enforces`: whether any restriction of policyd refuses, rather than being observed or off; `asked`:
+    whether Postfix is meant to ask policyd at all.
     """
 
     policy: frozenset[str]
@@ -50,6 +51,7 @@ class Ours:
     charge: str = "data"
     author: str = "enforce"
     enforces: bool = True
+    asked: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +97,8 @@ def judge(service: Service, ours: Ours, queue_directory: str) -> Iterator[Findin
         yield from _manner(service, asked, ours.enforces)
     else:
         text = "principals are let in here and policyd is never asked: everybody may send as anybody"
-        yield error(service.name, text, f"ask policyd in {', '.join(_LIST.values())}, {_LIKE_SHIPPED}")
+        say = error if ours.asked else warning
+        yield say(service.name, text, f"ask policyd in {', '.join(_LIST.values())}, {_LIKE_SHIPPED}")
     yield from _guarded(service, submission=True)
 
 

@@ -17,7 +17,9 @@ def tasks(check: Path) -> list[dict[str, Any]]:
     ((_, look, *others),) = (
         each["tasks"] for each in yaml.safe_load((ANSIBLE / "playbooks/check.yml").read_text())
     )
-    look["ansible.builtin.command"]["argv"][0] = str(check)
+    look["ansible.builtin.command"]["argv"] = look["ansible.builtin.command"]["argv"].replace(
+        "/opt/submitward/current/bin/submitward", str(check)
+    )
     return [look, *others]
 
 
@@ -31,3 +33,12 @@ def test_what_is_found_is_shown_and_decides(tmp_path: Path, status: int, ends: i
     assert "check --postfix /etc/postfix" in done.stdout
     assert "main.cf: broken" in done.stdout
     assert (f"ended with {status}" in done.stdout) == (ends != 0)
+
+
+def test_what_postfix_is_not_to_ask_is_not_missed(tmp_path: Path) -> None:
+    check = tmp_path / "check"
+    check.write_text('#!/bin/sh\necho "$@"\n')
+    check.chmod(0o755)
+    done = play(tmp_path, tasks(check), "-e", "submitward_postfix_policy=false submitward_postfix_milter=no")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "check --postfix /etc/postfix --without policyd --without milter" in done.stdout

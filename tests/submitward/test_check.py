@@ -461,6 +461,18 @@ def test_json_carries_the_exit_status(site: Path, capsys: pytest.CaptureFixture[
     ]
 
 
+def test_what_is_left_out_on_purpose_is_told_and_no_error(
+    site: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    say(site, "submission_milters = unix:opendkim/opendkim.sock", "submitward_policy =")
+    assert check(site) == 1
+    assert "error       submission/inet: principals are let in here" in capsys.readouterr().out
+    assert check(site, "--without", "policyd", "--without", "milter") == 0
+    out = capsys.readouterr().out
+    assert "warning     submission/inet: principals are let in here and policyd is never asked" in out
+    assert "the author milter is missing" not in out
+
+
 def test_wrong_settings_are_all_told_and_exit_2(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with (site / "config.yaml").open("a") as file:
         file.write("polcy: {}\nnonsense: 1\n")
