@@ -9,6 +9,11 @@ from pathlib import Path
 from tests.deploy.tasks import play, role
 
 
+def noted(text: str) -> dict[str, str]:
+    """What the role reads of its note on the last good run."""
+    return {"content": base64.b64encode(f"{text}\n".encode()).decode()}
+
+
 def test_what_nothing_needs_is_deleted(tmp_path: Path) -> None:
     versions = tmp_path / "versions"
     for at, name in enumerate(["0.1", "0.2", "0.3", "0.4", "0.5", "0.6"]):
@@ -36,7 +41,7 @@ def test_what_nothing_needs_is_deleted(tmp_path: Path) -> None:
     told = {
         "submitward_secrets": {"directory": "kept to itself", "redis": "kept to itself"},
         "submitward_release": "0.2",
-        "submitward_working": {"content": base64.b64encode(b"0.1 run read\n").decode()},
+        "submitward_working": noted("0.1 run read 0.0"),
         "submitward_versions": str(versions),
         "submitward_home": str(home),
         "submitward_units_home": str(units),
@@ -60,3 +65,6 @@ def test_what_nothing_needs_is_deleted(tmp_path: Path) -> None:
         "mine.yaml.3~",
         "secrets",
     ]
+    again = play(tmp_path, [role("prune", **{**told, "submitward_working": noted("0.2 run read 0.1")})])
+    assert "changed=0" in again.stdout, again.stdout
+    assert (versions / "0.1").is_dir()
