@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from .files import MASTER, Reason, Service
+from .files import MASTER, Reason, Refused, Service
 from .rules import refuses_all
 from .sites import LISTS, Configuration
 from .wish import Wish
@@ -58,6 +58,27 @@ def notes(configuration: Configuration, service: Service, wish: Wish) -> Iterato
             f"{MASTER}:{service.line}: {service.key} has no TLS: logins go on without it, since nobody but"
             " this host gets there"
         )
+
+
+def logins_elsewhere(configuration: Configuration, service: Service) -> Iterator[str]:
+    """A service that is not plugged in and offers AUTH: a way past all that we judge. It stays as it is."""
+    name = "smtpd_sasl_auth_enable"
+    try:
+        value = configuration.says_yes(service, name)
+    except Refused as refused:  # it is not ours to refuse it there
+        place = f"{refused.reasons[0].file}:{refused.reasons[0].line}"
+        offers = f"may offer AUTH ({name} is neither yes nor no)"
+    else:
+        if value is None:
+            return
+        place, offers = f"{value.file}:{value.line}", f"offers AUTH ({name} = yes)"
+    ways = f"put -o {name}=no under {service.name} in master.cf"
+    if not service.takes_from_all:
+        ways += f", or plug it in too (--service {service.key}, in Ansible submitward_postfix_services)"
+    yield (
+        f"{place}: {service.key} {offers} and does not ask Submitward: who logs in there sends as anybody,"
+        f" without a limit; {ways}"
+    )
 
 
 def without_milters(configuration: Configuration, service: Service, wish: Wish) -> Iterator[Reason]:

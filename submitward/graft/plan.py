@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from .files import MAIN, MASTER, Reason, Refused, Service, references
 from .lists import Lists
 from .marks import block, insert, take_out
-from .obstacles import has_tls, notes, obstacles, without_milters
+from .obstacles import has_tls, logins_elsewhere, notes, obstacles, without_milters
 from .own import OWN_MILTERS, cannot_make, entry, own_milters
 from .sites import Configuration
 from .texts import is_comment, physical_lines
@@ -81,6 +81,11 @@ class _Planner:
             made.extend(entry(self.configuration, self.wish, name))
         if self.reasons:
             raise Refused(*dict.fromkeys(self.reasons))
+        if self.wish.policy:
+            others = [service for service in self.configuration.services if service not in found]
+            self.lists.notes.extend(
+                n for other in others for n in logins_elsewhere(self.configuration, other)
+            )
         for service, named in appended:
             if named:
                 lines = [f"  -o {name}=${ours}" for name, ours in named.items()]

@@ -148,6 +148,44 @@ def test_what_will_change_is_told_and_when() -> None:
     assert plan(main, master, Wish(authentication=False)).notes == ()
 
 
+OTHERS = "smtpd pass - - y - - smtpd\n10025 inet n - y - - smtpd\n  -o smtpd_sasl_auth_enable=yes\n"
+
+
+@pytest.mark.parametrize("wish", [Wish(), Wish(observe=True), Wish(authentication=False), Wish(own=("587",))])
+def test_logins_that_go_past_us_are_told_for_each_service_that_lets_them_in(wish: Wish) -> None:
+    main = "smtpd_tls_cert_file = c\nsmtpd_sasl_auth_enable = yes\n"
+    master = MASTER + OTHERS if not wish.own else MASTER.split("submission")[0] + OTHERS
+    planned = plan(main, master, wish)
+    told = [note for note in planned.notes if "sends as anybody" in note]
+    line = master.count("\n")
+    assert [note.split(" offers AUTH")[0] for note in told] == [
+        "main.cf:2: smtp/inet",
+        "main.cf:2: smtpd/pass",
+        f"master.cf:{line}: 10025/inet",
+    ]
+    assert [note.split("; ")[1].split(",")[0] for note in told] == [
+        f"put -o smtpd_sasl_auth_enable=no under {name} in master.cf" for name in ("smtp", "smtpd", "10025")
+    ]
+    assert ["--service" in note for note in told] == [False, False, True]
+    again = plan(planned.main, planned.master, wish)
+    assert (again.main, again.master) == (planned.main, planned.master)
+    assert [note.split(": ", 1)[1] for note in again.notes] == [
+        note.split(": ", 1)[1] for note in planned.notes
+    ]
+
+
+def test_of_logins_elsewhere_only_what_may_be_let_in_is_told() -> None:
+    off = MASTER.replace("smtpd\n", "smtpd -o smtpd_sasl_auth_enable=no\n", 1)
+    for main, master in (("smtpd_sasl_auth_enable = yes\n", off), ("smtpd_sasl_auth_enable = no\n", MASTER)):
+        assert not [note for note in plan(main, master, Wish()).notes if "sends as anybody" in note]
+    said = plan(
+        "auth = ${stress?{no}:{yes}}\n",
+        MASTER.replace("smtpd\n", "smtpd -o smtpd_sasl_auth_enable=$auth\n", 1),
+        Wish(),
+    ).notes
+    assert [note.split(" (")[0] for note in said] == ["main.cf:1: smtp/inet may offer AUTH"]
+
+
 def test_observe_takes_nothing_from_a_service_and_lets_mail_pass_without_a_sidecar() -> None:
     main = "smtpd_relay_restrictions = permit_mynetworks, reject\n"
     wish = Wish(hosts=True, observe=True, signer="unix:opendkim/opendkim.sock")
