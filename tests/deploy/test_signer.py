@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
 
+import jinja2
 import pytest
 
 from tests.deploy.tasks import play, role
@@ -90,6 +92,52 @@ def test_what_hangs_on_it_is_refused_by_file_and_line(host: Path) -> None:
         f"{host}/postfix/main.cf:2", f"{override}:2", f"{override}:3",
         f"{host}/opendkim/KeyTable", f"{host}/opendkim/SigningTable",
     ]  # fmt: skip
+
+
+def table(name: str, *keys: str, told: bool = False) -> str:
+    """A table as the role writes it; `told` is whether it says from what, as it did not at first."""
+    pair = [dict(zip(("domain", "selector"), key.split("/"), strict=True)) for key in keys]
+    environment = jinja2.Environment(trim_blocks=True, keep_trailing_newline=True)
+    environment.filters["comment"] = "#\n# {}\n#".format
+    return environment.from_string((ROLE / f"templates/{name}.j2").read_text()).render(
+        ansible_managed="Ansible managed", submitward_opendkim_keys=pair, submitward_inventory_keeps_keys=told
+    )
+
+
+@pytest.mark.parametrize("told", [False, True])
+def test_tables_that_the_role_wrote_are_its_own_whichever_keys_it_had(host: Path, told: bool) -> None:
+    (host / "opendkim.conf").write_bytes(OURS)
+    for name in ("KeyTable", "SigningTable"):
+        text = table(name, "example.org/s1", "b.example/old", told=told)
+        assert "example.org" in text
+        (host / "opendkim" / name).write_text(text)
+    assert look(host)["wrong"] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("KeyTable", "x x:s:/etc/opendkim/keys/x/s.private"),  # as `submitward dkim` writes it
+        ("KeyTable", "x  x:s:/etc/opendkim/keys/y.s.private"),
+        ("KeyTable", "x x:s:MIIkept-to-itself"),
+        ("SigningTable", "*@x x"),
+        ("SigningTable", " alice@x  x"),
+    ],
+)
+def test_a_line_of_somebody_elses_is_refused_by_its_number_and_can_be_given_up(
+    host: Path, name: str, line: str
+) -> None:
+    (host / "opendkim.conf").write_bytes(OURS)
+    path = host / "opendkim" / name
+    path.write_text(table(name, "example.org/s1") + line + "\n")
+    (wrong,) = look(host)["wrong"]
+    assert wrong.startswith(f"{path}: ")
+    assert ": line 5." in wrong
+    assert "kept-to-itself" not in wrong
+    asked = re.search("put the line `(.+?)` on top", wrong)
+    assert asked
+    path.write_text(f"{asked[1]}\n{path.read_text()}")
+    assert look(host)["wrong"] == []
 
 
 def test_whoever_asks_it_after_removal_is_named(host: Path) -> None:

@@ -89,9 +89,17 @@ ASKED = (
     "set submitward_opendkim to false, or take this out"
 )
 LINES = (
-    "{}: has lines that are not of submitward_opendkim_keys, and would lose them; leave that variable empty, and "
-    "`submitward dkim` keeps keys and tables on the host, or take them into it and move both tables away"
+    "{}: not of submitward_opendkim_keys, which would write over it: line {}. Leave that variable empty, and "
+    "`submitward dkim` keeps keys and tables on the host; or, where the keys of the inventory are to take the place of all "
+    "that stands there, put the line `{}` on top of it and run again"
 )
+WRITTEN = "# Written from submitward_opendkim_keys."
+#: A line as the role writes it, and wrote it before it put WRITTEN on top. `submitward dkim` puts one blank and keeps its
+#: keys elsewhere.
+OF_THE_ROLE = {
+    "KeyTable": r"(\S+)  \1:([^\s:]+):/etc/opendkim/keys/\1\.\2\.private",
+    "SigningTable": r"\*@(\S+)  \1",
+}
 
 
 def read(path):
@@ -127,6 +135,19 @@ def naming(pattern, *paths):
     return found
 
 
+def others(path):
+    """The numbers of the lines of a table that the role has not written, if nothing in it says that it has."""
+    lines = (read(path) or b"").decode("latin-1").split("\n")
+    if any(re.match("# .*submitward_opendkim_keys", line) for line in lines):
+        return []
+    role = re.compile(OF_THE_ROLE[os.path.basename(path)])
+    return [
+        str(at)
+        for at, line in enumerate(lines, 1)
+        if re.match(r"\s*[^#\s]", line) and not role.fullmatch(line)
+    ]
+
+
 def units(directory):
     """Unit files of the administrator's that are OpenDKIM's."""
     drop_ins = os.path.join(directory, "opendkim.service.d")
@@ -148,12 +169,10 @@ def look(ours, keeps_keys, postfix, conf, tables, units_of, kept):
             wrong.append(FOREIGN.format(conf))
         wrong += [ASKED.format(line) for line in naming(r"/run/opendkim/", *postfixs)]
     wrong += [STARTED.format(line) for line in naming(r"\bExecStart=", *units(units_of))]
-    for name in ("KeyTable", "SigningTable") if keeps_keys else ():
-        text = (read(os.path.join(tables, name)) or b"").decode("latin-1")
-        if re.search(r"(?m)^[ \t]*[^#\s]", text) and not re.search(
-            r"(?m)^# .*submitward_opendkim_keys", text
-        ):
-            wrong.append(LINES.format(os.path.join(tables, name)))
+    for path in [os.path.join(tables, name) for name in OF_THE_ROLE] if keeps_keys else ():
+        lost = others(path)
+        # Not the lines themselves: a KeyTable may hold keys.
+        wrong += [LINES.format(path, ", ".join(lost), WRITTEN)] if lost else []
     return {
         "ours": is_ours,
         "wrong": wrong,
