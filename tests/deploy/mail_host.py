@@ -24,6 +24,7 @@ from pathlib import Path
 from submitward.graft.texts import logical_lines
 from submitward.replacing import replace_files
 from tests.deploy.existing import EXISTING
+from tests.deploy.stand_ins import Dunno
 from tests.lab.certificates import make_authority, make_certificate
 from tests.lab.client import Client, Reply, compose, token
 from tests.lab.processes import answers, is_free, wait_for
@@ -55,7 +56,7 @@ class MailHost:
         """``postfix -c DIRECTORY verb``."""
         done = subprocess.run(
             ["postfix", "-c", str(self.postfix), verb], stdin=subprocess.DEVNULL, capture_output=True,
-            start_new_session=True, check=False, timeout=30,
+            start_new_session=True, check=False, timeout=120,
         )  # fmt: skip
         assert done.returncode == 0, self.log()
 
@@ -76,7 +77,9 @@ class MailHost:
         message = compose(sender, word, to="alice@example.org")
         with Client(f"127.0.0.1:{self.base + 25}", self.directory / "ca.crt", tls=False).open() as session:
             reply = session.send(sender, ["alice@example.org"], message)
-        deadline = time.monotonic() + 20
+        if reply.code != 250:
+            return reply, b"not taken"
+        deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             for path in (self.directory / "sink/new").iterdir():
                 content = path.read_bytes()
@@ -84,42 +87,6 @@ class MailHost:
                     return reply, b"as sent" if content.endswith(message) else content
             time.sleep(0.05)
         return reply, b"lost: " + self.log()[-2000:].encode()
-
-
-class _Dunno(socketserver.StreamRequestHandler):
-    """A policy server that has nothing against anybody (SMTPD_POLICY_README)."""
-
-    def handle(self) -> None:
-        while line := self.rfile.readline():
-            if line == b"\n":
-                self.wfile.write(b"action=DUNNO\n\n")
-
-
-class _Auth(socketserver.StreamRequestHandler):
-    """An auth server that says hello to smtpd, as Dovecot does, and judges nobody."""
-
-    def handle(self) -> None:
-        with contextlib.suppress(OSError):
-            self.wfile.write(
-                b"VERSION\t1\t2\nMECH\tPLAIN\tplaintext\nSPID\t1\nCUID\t1\nCOOKIE\t" + b"0" * 32 + b"\nDONE\n"
-            )
-            self.rfile.read()
-
-
-@contextlib.contextmanager
-def auth_server(host: MailHost) -> Iterator[Path]:
-    """Something that answers where the sidecars' sockets are; returns their directory."""
-    sockets = host.sockets
-    sockets.mkdir()
-    with socketserver.ThreadingUnixStreamServer(str(sockets / "auth"), _Auth) as server:
-        (sockets / "auth").chmod(0o666)
-        server.daemon_threads = True
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        try:
-            yield sockets
-        finally:
-            server.shutdown()
-            shutil.rmtree(sockets)
 
 
 @contextlib.contextmanager
@@ -132,14 +99,14 @@ def mail_host(name: str) -> Iterator[MailHost]:
     with contextlib.ExitStack() as undo:
         undo.callback(shutil.rmtree, directory)
         sink = undo.enter_context(_sink(directory / "sink"))
-        policy = undo.enter_context(socketserver.ThreadingTCPServer(("127.0.0.1", 0), _Dunno))
+        policy = undo.enter_context(socketserver.ThreadingTCPServer(("127.0.0.1", 0), Dunno))
         policy.daemon_threads = True
         threading.Thread(target=policy.serve_forever, daemon=True).start()
         undo.callback(policy.shutdown)
         _place(host, name, sink, policy.server_address[1])
         host.command("start")
         undo.callback(host.end)
-        wait_for("Postfix listens", lambda: answers("127.0.0.1", base + 25), seconds=20)
+        wait_for("Postfix listens", lambda: answers("127.0.0.1", base + 25), seconds=60)
         yield host
 
 
@@ -148,7 +115,7 @@ def _sink(directory: Path) -> Iterator[int]:
     directory.mkdir()
     process = subprocess.Popen([sys.executable, "-m", "tests.lab.sink", str(directory)], cwd=CLONE)
     try:
-        wait_for("the sink listens", (directory / "port").exists, seconds=30)
+        wait_for("the sink listens", (directory / "port").exists, seconds=60)
         yield int((directory / "port").read_text())
     finally:
         process.terminate()

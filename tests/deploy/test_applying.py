@@ -22,7 +22,8 @@ from submitward.graft.files import MAIN, MASTER, Refused
 from submitward.graft.plan import plan, remove
 from submitward.graft.wish import Wish
 from submitward.replacing import replace_files
-from tests.deploy.mail_host import MailHost, auth_server, mail_host, replace_cold
+from tests.deploy.mail_host import MailHost, mail_host, replace_cold
+from tests.deploy.stand_ins import auth_server
 from tests.lab.processes import wait_for
 
 NAME = "chrooted_submission"
@@ -31,7 +32,7 @@ NAME = "chrooted_submission"
 @pytest.fixture(scope="module")
 def relay() -> Iterator[MailHost]:
     """One Postfix for all tests; each leaves it as it was."""
-    with mail_host(NAME) as started, auth_server(started):
+    with mail_host(NAME) as started, auth_server(started.sockets):
         yield started
 
 

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from submitward.graft import applying, host
+from submitward.graft import applying, files, host
 from submitward.graft.applying import carry_out
 from submitward.graft.files import MAIN, MASTER
 from submitward.graft.plan import plan, remove
 from submitward.graft.wish import Wish
 from tests.deploy.existing import TAKEN, wish
-from tests.deploy.mail_host import MailHost, auth_server, mail_host, replace_cold
+from tests.deploy.mail_host import MailHost, mail_host, replace_cold
+from tests.deploy.stand_ins import auth_server, refusers
 
 
 def wish_here(name: str, running: MailHost) -> Wish:
@@ -35,18 +36,24 @@ def wish_here(name: str, running: MailHost) -> Wish:
 def test_it_is_applied_reloaded_and_removed_and_mail_from_outside_passes(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All three sidecars are away while mail comes: nothing listens on their sockets."""
+    """With all three sidecars away, and with three that would refuse it if port 25 asked them."""
     monkeypatch.setattr(applying, "replace_files", replace_cold)
+    is_mx = files.is_mx
     with mail_host(name) as running:
+        mx = f"127.0.0.1:{running.base + 25}"
+        monkeypatch.setattr(files, "is_mx", lambda service: service == mx or is_mx(service))
         before = {file: (running.postfix / file).read_bytes() for file in (MAIN, MASTER)}
         arrivals = [running.outsider()]
         planner = functools.partial(plan, wish=wish_here(name, running))
         outcome = host.try_out(running.postfix, planner, running.sockets)
         assert outcome.changed == (MAIN, MASTER)
-        with auth_server(running):  # it has to be there when it is set in
+        with auth_server(running.sockets):  # it has to be there when it is set in
             carry_out(outcome, tmp_path)
         arrivals.append(running.outsider())
+        with refusers(running.sockets) as asked:
+            arrivals.append(running.outsider())
         carry_out(host.try_out(running.postfix, remove), tmp_path)
         arrivals.append(running.outsider())
-        assert [(reply.code, arrived) for reply, arrived in arrivals] == [(250, b"as sent")] * 3
+        assert [(reply.code, arrived) for reply, arrived in arrivals] == [(250, b"as sent")] * 4
+        assert asked == ({"policy", "policy as mx"} if wish(name).mx else set())
         assert {file: (running.postfix / file).read_bytes() for file in before} == before
