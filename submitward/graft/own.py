@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from .files import MAIN, MASTER, Reason, is_mx
+from .files import MAIN, MASTER, Reason, is_mx, services
 from .marks import PREFIX
 from .sites import Configuration
 from .wish import MILTER, SIGNER, Wish, own_options
@@ -26,10 +26,17 @@ def cannot_make(configuration: Configuration, name: str) -> Iterator[Reason]:
     """Why there cannot be a service of that name."""
     if is_mx(name):
         yield Reason(MASTER, 0, f"{name} is the MX port: make a submission service, such as submission")
-    for service in configuration.services:
+    for service in services(configuration.master):
         if service.kind != "inet" or not _ports(service.name) & _ports(name):
             continue
-        if _host(service.name) == _host(name):
+        same = _host(service.name) == _host(name)
+        if not service.is_smtpd and (same or _ANY & {_host(service.name), _host(name)}):
+            why = (
+                f"{service.key} ({service.command}) has the port that {name} is to have: Postfix would end."
+                " Make one at another port, or take that entry out"
+            )
+            yield Reason(MASTER, service.line, why)
+        elif same:
             why = f"{service.key} is here already; name it as an existing service instead of making one"
             yield Reason(MASTER, service.line, why)
         elif _ANY & {_host(service.name), _host(name)}:

@@ -10,6 +10,7 @@ import errno
 import os
 import socket
 import ssl
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from .files import MAIN, MASTER, Reason, Refused
 from .running import setting
 from .sites import Configuration
 
+_MAPPED = bytes(10) + b"\xff\xff"  # IPv4 in IPv6
 _LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
 
 
@@ -72,10 +74,12 @@ def in_use(directory: Path, door: Door, pid: int) -> Iterator[Reason]:
         trouble = _cannot_listen(family, place)
         if not trouble or (trouble != errno.EADDRINUSE and not door.host):
             continue
-        holders = _holders(place[1])
-        if trouble == errno.EADDRINUSE and pid in holders:
-            continue
-        who = f" by {', '.join(dict.fromkeys(holders.values()))}" if holders else ""
+        held = _listening(family, place)
+        others = held - _opened(pid)
+        if trouble == errno.EADDRINUSE and held and not others:
+            continue  # what it still holds of an entry that is gone, it gives up when it is reloaded
+        holders = _holders(others)
+        who = f" by {', '.join(holders)}" if holders else ""
         why = f"is in use{who}" if trouble == errno.EADDRINUSE else f"cannot be had ({os.strerror(trouble)})"
         yield Reason(MASTER, door.line, f"{door.key}: port {place[1]} of {place[0]} {why}")
         return
@@ -141,27 +145,47 @@ def _cannot_listen(family: socket.AddressFamily, place: tuple[str, int]) -> int:
     return 0
 
 
-def _holders(port: int) -> dict[int, str]:
-    """The processes that listen on a port, at whatever address: id → name and id."""
-    sockets = set()
+def _listening(family: socket.AddressFamily, place: tuple[str, int]) -> set[str]:
+    """The sockets that listen where master could not listen beside them."""
+    found = set()
     for table in ("tcp", "tcp6"):
         with contextlib.suppress(OSError):
             for line in Path("/proc/net", table).read_text().splitlines()[1:]:
                 columns = line.split()
-                if columns[3] == "0A" and int(columns[1].rpartition(":")[2], 16) == port:
-                    sockets.add(f"socket:[{columns[9]}]")
-    found = {}
-    for process in filter(str.isdigit, os.listdir("/proc") if sockets else ()):
-        with contextlib.suppress(OSError):
-            names = os.listdir(f"/proc/{process}/fd")
-            if sockets & {_link(f"/proc/{process}/fd/{name}") for name in names}:
-                name = Path(f"/proc/{process}/comm").read_text().strip()
-                found[int(process)] = f"{name} (pid {process})"
+                address, _, port = columns[1].partition(":")
+                if columns[3] == "0A" and int(port, 16) == place[1] and _collide(family, place[0], address):
+                    found.add(f"socket:[{columns[9]}]")
     return found
 
 
-def _link(path: str) -> str:
-    try:
-        return os.readlink(path)
-    except OSError:
-        return ""
+def _holders(sockets: set[str]) -> list[str]:
+    """The processes that have one of these open, by name and id."""
+    found = []
+    for process in filter(str.isdigit, os.listdir("/proc") if sockets else ()):
+        if sockets & _opened(int(process)):
+            with contextlib.suppress(OSError):
+                name = Path(f"/proc/{process}/comm").read_text().strip()
+                found.append(f"{name} (pid {process})")
+    return found
+
+
+def _opened(pid: int) -> set[str]:
+    """What a process has open."""
+    found = set()
+    with contextlib.suppress(OSError):
+        for name in os.listdir(f"/proc/{pid}/fd"):
+            with contextlib.suppress(OSError):
+                found.add(os.readlink(f"/proc/{pid}/fd/{name}"))
+    return found
+
+
+def _collide(family: socket.AddressFamily, wanted: str, held: str) -> bool:
+    """Whether an address of /proc/net (its words in the order of the host) stands in the way of ours."""
+    packed = b"".join(struct.pack("=I", int(held[at : at + 8], 16)) for at in range(0, len(held), 8))
+    if packed.startswith(_MAPPED):
+        packed = packed[len(_MAPPED) :]
+    ours = socket.inet_pton(family, wanted.partition("%")[0])
+    everywhere = not any(packed)
+    if len(packed) != len(ours):  # of two protocols; :: may mean both, unless it is ours
+        return everywhere and family == socket.AF_INET
+    return everywhere or not any(ours) or packed == ours

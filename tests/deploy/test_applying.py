@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import functools
 import os
@@ -167,6 +168,26 @@ def test_a_port_that_somebody_else_holds_is_refused_with_its_holder(relay: MailH
     assert f"port {relay.base + 1587} of 127.0.0.1 is in use by " in str(refused.value)
     assert f"(pid {os.getpid()})" in str(refused.value)
     assert greets(relay, 25)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "wanted"), [("127.0.0.2", "127.0.0.2"), ("127.0.0.2", ""), ("", "127.0.0.3")]
+)
+def test_a_port_is_free_only_where_nobody_else_has_its_address_or_all(
+    relay: MailHost, theirs: str, wanted: str
+) -> None:
+    """Whatever master itself has of that port; where somebody is beside it, that is 127.0.0.1."""
+    port = relay.base + (587 if theirs else 1587)
+    door = serving.Door("587/inet", 7, wanted or "0.0.0.0", str(port), wrapped=False)
+    pid = running.master(relay.postfix)
+    assert [*serving.in_use(relay.postfix, door, pid)] == []
+    with socket.create_server((theirs, port)):
+        (reason,) = serving.in_use(relay.postfix, door, pid)
+        assert f"port {port} of {door.host} is in use by " in reason.text
+        assert f"(pid {os.getpid()})" in reason.text
+        assert "master" not in reason.text
+        beside = dataclasses.replace(door, host="127.0.0.4")
+        assert bool([*serving.in_use(relay.postfix, beside, pid)]) == (not theirs)
 
 
 def test_an_address_that_the_host_has_not_is_refused(relay: MailHost, backups: Path) -> None:
@@ -352,6 +373,18 @@ def test_two_services_of_one_port_need_addresses_that_differ(there: str, name: s
         return
     with pytest.raises(Refused, match=rf"master\.cf:2: .*{refused}"):
         plan(main, master, Wish(own=(name,)))
+
+
+def test_a_port_that_another_program_of_postfix_has_is_refused() -> None:
+    master = "smtp inet n - y - - smtpd\n587 inet n - y - 1 postscreen\n127.0.0.1:465 inet n n n - 0 spawn\n"
+    main = "smtpd_tls_cert_file = /x\n"
+    for name, said in (
+        ("submission", r"2: 587/inet \(postscreen\)"),
+        ("submissions", r"3: 127\.0\.0\.1:465/inet"),
+    ):
+        with pytest.raises(Refused, match=rf"master\.cf:{said}.* has the port that {name} is to have"):
+            plan(main, master, Wish(own=(name,)))
+    plan(main, master, Wish(own=("127.0.0.2:465",)))
 
 
 def test_what_an_option_may_still_name_stays_until_the_end_and_goes_without_a_trace() -> None:
