@@ -23,6 +23,9 @@ from .marks import END, PREFIX, block, insert
 
 BACKUPS = Path("/var/backups/submitward")
 Texts = dict[str, str]
+#: How long a greeting may take on a machine that is loaded: before anything is changed, and afterwards, when
+#: looks begin short, so that a Postfix that has ended is seen.
+_BEFOREHAND = _AFTERWARDS = 30.0
 _SHORT = 5.0
 
 
@@ -83,12 +86,12 @@ def _greeting(outcome: Outcome) -> set[str]:
     path = _ours(outcome.after[MAIN]).get(name)
     if path and name not in _ours(outcome.before[MAIN]):
         place = Path(running.setting(outcome.directory, "queue_directory"), path)
-        why = serving.deafness(place, _SHORT)
+        why = serving.deafness(place, _BEFOREHAND)
         if why:
             why = f"saslauthd does not answer here ({why}), and without it submission would not; start it"
             raise Refused(Reason(str(place), 0, why))
     found = serving.doors(outcome.before)
-    return {key for key, door in found.items() if not serving.silence(outcome.directory, door, _SHORT)}
+    return {key for key, door in found.items() if not serving.silence(outcome.directory, door, _BEFOREHAND)}
 
 
 def _see_that_it_serves(outcome: Outcome, pid: int, greeting: set[str]) -> None:
@@ -96,11 +99,14 @@ def _see_that_it_serves(outcome: Outcome, pid: int, greeting: set[str]) -> None:
     before = serving.doors(outcome.before)
     left = {k: door for k, door in serving.doors(outcome.after).items() if k in greeting or k not in before}
     reasons: list[Reason] = []
+    seconds = _SHORT / 2
 
     def done() -> bool:
+        nonlocal seconds
+        seconds = min(2 * seconds, _AFTERWARDS)
         reasons.clear()
         for key, door in list(left.items()):
-            why = serving.silence(outcome.directory, door, _SHORT)
+            why = serving.silence(outcome.directory, door, seconds)
             if not why:
                 del left[key]
                 continue
@@ -108,7 +114,7 @@ def _see_that_it_serves(outcome: Outcome, pid: int, greeting: set[str]) -> None:
         # master waits a second before it ends, and its ports are open that long
         return not left or not running.is_alive(pid)
 
-    running.wait(done, running.PATIENCE / 2)
+    running.wait(done, _AFTERWARDS)
     if not running.is_alive(pid):
         reasons = [Reason(str(outcome.directory), 0, "Postfix ended when it was reloaded; its log says why")]
     if reasons:

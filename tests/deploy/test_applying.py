@@ -12,7 +12,7 @@ import stat
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -218,16 +218,33 @@ def test_a_service_that_answers_no_more_is_taken_back(
 
     def silent(directory: Path, door: serving.Door, seconds: float) -> str:
         grafted = b"submitward" in texts(relay)[MAIN] and door.port == str(relay.base + 587)
-        return "timed out" if grafted else silence(directory, door, seconds)
+        return "timed out" if grafted else silence(directory, door, 60)
 
     monkeypatch.setattr(serving, "silence", silent)
-    monkeypatch.setattr(running, "PATIENCE", 2.0)
+    monkeypatch.setattr(applying, "_AFTERWARDS", 0.5)
     was = running.master(relay.postfix)
     with pytest.raises(Refused) as refused:
         carry_out(outcome, backups)
     assert f"127.0.0.1:{relay.base + 587}/inet does not answer any more: timed out" in str(refused.value)
     assert running.master(relay.postfix) == was
     assert greets(relay, 587)
+
+
+def test_a_machine_that_is_loaded_is_given_its_time(
+    relay: MailHost, backups: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if greetings, smtpd's and saslauthd's, took fifteen seconds."""
+
+    def slow(answer: Callable[..., str]) -> Callable[..., str]:
+        return lambda *where_and_seconds: (
+            answer(*where_and_seconds) if where_and_seconds[-1] >= 15 else "timed out"
+        )
+
+    for name in ("silence", "deafness"):
+        monkeypatch.setattr(serving, name, slow(getattr(serving, name)))
+    set_in(relay, backups, asked(relay))
+    assert not taken_out(relay)
+    take_out(relay, backups)
 
 
 def test_it_is_not_set_in_where_saslauthd_does_not_answer(relay: MailHost, backups: Path) -> None:
