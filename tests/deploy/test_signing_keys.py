@@ -68,5 +68,15 @@ def test_a_good_key_and_its_tables_are_taken(tmp_path: Path, good: str) -> None:
 
 
 def test_nothing_is_written_before_it_is_read() -> None:
-    text = (ROLE / "tasks/opendkim.yml").read_text()
-    assert text.index("signing.yml") < text.index("Keep the signing keys") < text.index("Write its tables")
+    text = (ROLE / "tasks/present.yml").read_text()
+    assert text.index("signing.yml") < text.index("settings.yml") < text.index("current.yml")
+    assert "Let the keys be read" not in (ROLE / "tasks/opendkim.yml").read_text()
+
+
+def test_the_signer_is_touched_when_the_rest_has_been_looked_at_and_where_it_can_be_taken_back() -> None:
+    assert "include_tasks: opendkim.yml" not in (ROLE / "tasks/present.yml").read_text()
+    text = (ROLE / "tasks/current.yml").read_text()
+    steps = ["Let the new version ask the directory", "opendkim.yml", "include_tasks: sidecar.yml", "rescue:"]
+    assert [text.index(step) for step in steps] == sorted(text.index(step) for step in steps)
+    back = (ROLE / "tasks/back.yml").read_text()
+    assert back.index("back_opendkim.yml") < back.index("Restart or reload") < back.index("Ask them")

@@ -158,10 +158,10 @@ def units(directory):
 def look(ours, keeps_keys, postfix, conf, tables, units_of, kept):
     """What the module returns."""
     postfixs = [os.path.join(postfix, name) for name in ("main.cf", "master.cf")]
-    found, written = read(conf), (read(os.path.join(kept, "written")) or b"").decode().strip()
+    found, written = read(conf), (read(os.path.join(kept, "written")) or b"").decode().split()
     is_ours = found is not None and hashlib.sha256(found).hexdigest() in (
         hashlib.sha256(ours.encode()).hexdigest(),
-        written,
+        *written,
     )
     wrong = []
     if not is_ours:
