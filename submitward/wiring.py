@@ -98,7 +98,10 @@ def judge(service: Service, ours: Ours, queue_directory: str) -> Iterator[Findin
     else:
         text = "principals are let in here and policyd is never asked: everybody may send as anybody"
         say = error if ours.asked else warning
-        yield say(service.name, text, f"ask policyd in {', '.join(_LIST.values())}, {_LIKE_SHIPPED}")
+        mend = f"ask policyd in {', '.join(_LIST.values())}, {_LIKE_SHIPPED}"
+        if service.says("smtpd_sasl_auth_enable"):
+            mend += "; or, where nobody is to log in, -o smtpd_sasl_auth_enable=no in master.cf"
+        yield say(service.name, text, mend)
     yield from _guarded(service, submission=True)
 
 

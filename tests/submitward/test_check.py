@@ -293,6 +293,13 @@ def test_a_chrooted_service_is_judged_by_the_paths_it_sees(configuration: Path) 
     assert any("policyd is never asked" in line for line in wrong(configuration))
 
 
+def test_logins_on_the_mx_port_may_be_ended_as_well_as_judged(configuration: Path) -> None:
+    say(configuration, "smtpd_sasl_auth_enable = yes")
+    told = [finding for finding in look(configuration) if "policyd is never asked" in finding.text]
+    assert [finding.where for finding in told] == ["smtp/inet"]
+    assert "-o smtpd_sasl_auth_enable=no" in told[0].mend
+
+
 def test_policyd_on_the_mx_port_is_told_and_not_blamed(configuration: Path) -> None:
     mx = "check_policy_service { unix:submitward/policy, policy_context=mx }"
     say(configuration, f"smtpd_recipient_restrictions = {mx}")
