@@ -165,6 +165,15 @@ def test_the_role_refuses_and_notes_and_gives_back(host: Path, monkeypatch: pyte
     assert not (host / "kept").exists()
     keep(host, "ActiveState=inactive\nUnitFileState=\n", OLDER)
     (host / "asked").unlink(missing_ok=True)
+    # In a check Postfix has our lines yet, which a removal would have taken out before.
+    main = (host / "postfix/main.cf").read_text()
+    (host / "postfix/main.cf").write_text(main + "submitward_signer = unix:opendkim/opendkim.sock\n")
+    checked = play(host, [role("unsign", **told)], "--check")
+    assert checked.returncode == 0, checked.stdout
+    assert "OpenDKIM stays as it is" not in checked.stdout
+    assert (host / "kept").exists()
+    assert "OpenDKIM stays as it is" in play(host, [role("unsign", **told)]).stdout
+    (host / "postfix/main.cf").write_text(main)
     done = play(host, [role("signer", **told), role("unsign", **told)])
     assert done.returncode == 0, done.stdout
     assert (host / "opendkim.conf").read_bytes() == DEBIANS
