@@ -137,6 +137,7 @@ def test_a_unit_that_does_not_start_is_taken_back(scene: Scene) -> None:
 def test_settings_that_would_put_people_off_are_taken_back(scene: Scene, tmp_path: Path) -> None:
     relay = scene.relays[0]
     files = [relay.tree / "etc/submitward" / name for name in ("config.yaml", "directory.yaml")]
+    files += [relay.tree / "etc/opendkim" / name for name in ("KeyTable", "SigningTable")]
     before = [file.read_bytes() for file in files]
     pids = [relay.show(f"submitward-{unit}.service", "MainPID") for unit in UNITS]
     broken = tmp_path / "directory.yaml"
@@ -145,13 +146,16 @@ def test_settings_that_would_put_people_off_are_taken_back(scene: Scene, tmp_pat
     (relay.tree / "root/directory.yaml").write_bytes(before[1])
     settings = scene.variables["submitward_settings"]
     hidden = {**settings, "directory": {**settings["directory"], "file": {"path": "/root/directory.yaml"}}}
+    (relay.tree / "root/password").touch(0o600)
     (relay.tree / "root/password").write_text("secret")
     redis = {"url": "redis://127.0.0.1:6379/0", "password": {"file": "/root/password"}}
     unread = {**settings, "ledger": {"kind": "redis", "redis": redis}}
+    first, *others = scene.variables["submitward_opendkim_keys"]
+    renamed = [{**first, "selector": "another"}, *others]  # tables are written, and taken back with the rest
     for changes, told in (
         ({"submitward_directory_file": str(broken)}, "logins.alice.mailboxs"),
         ({"submitward_settings": hidden, "submitward_mode": "observe"}, "directory=behind"),
-        ({"submitward_settings": unread}, "settings=refused"),
+        ({"submitward_settings": unread, "submitward_opendkim_keys": renamed}, "settings=refused"),
     ):
         played = scene.play("deploy", **changes)
         assert played.status == 2, played.output
@@ -167,12 +171,16 @@ def test_what_a_run_that_broke_off_has_left_undone_is_done(scene: Scene) -> None
     working = relay.tree / "opt/submitward/working"
     version, run, read, *before = working.read_text().split()
     pids = [relay.show(f"submitward-{unit}.service", "MainPID") for unit in UNITS]
-    working.write_text(f"{version} {run} another\n")  # settings were written, and nobody has read them
+    working.write_text(
+        " ".join([version, run, "another", *before])
+    )  # settings were written, and nobody has read them
     played = scene.play("deploy")
     assert played.status == 0, played.output
     assert [relay.show(f"submitward-{unit}.service", "MainPID") for unit in UNITS] == pids
     assert "event=reload" in relay.journal("--unit=submitward-policy.service")
-    working.write_text(f"{version} another {read}\n")  # units were, and nobody was started with them
+    working.write_text(
+        " ".join([version, "another", read, *before])
+    )  # units were, and nobody was started with them
     played = scene.play("deploy")
     assert played.status == 0, played.output
     after = [relay.show(f"submitward-{unit}.service", "MainPID") for unit in UNITS]
