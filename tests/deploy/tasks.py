@@ -46,3 +46,15 @@ def role(file: str, **variables: Any) -> dict[str, Any]:
     """The task that plays one file of the role."""
     told = {"name": "submitward.relay.submitward", "tasks_from": f"{file}.yml"}
     return {"name": file, "ansible.builtin.include_role": told, "vars": variables}
+
+
+def stand_in_for_systemctl(directory: Path) -> None:
+    """A `systemctl` in `directory` that notes in ``asked`` what it is asked; there is no systemd here."""
+    program = directory / "systemctl"
+    program.write_text(
+        f"""#!/bin/sh
+echo "$@" >>{directory}/asked
+case $1 in show) printf 'LoadState=loaded\\nActiveState=active\\nUnitFileState=enabled\\n' ;; esac
+"""
+    )
+    program.chmod(0o755)

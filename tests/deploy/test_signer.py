@@ -12,18 +12,13 @@ from typing import Any
 import jinja2
 import pytest
 
-from tests.deploy.tasks import play, role
+from tests.deploy.tasks import play, role, stand_in_for_systemctl
 from tests.deploy.variables import ANSIBLE, ROLE
 
 #: As the package brings it. Nothing in this machine's own /etc is written to.
 DEBIANS = Path("/etc/opendkim.conf").read_bytes()
 OURS = (ROLE / "files/opendkim.conf").read_bytes()
 OLDER = b"# as an older role wrote it\n"
-#: systemd is not to be had here; this one says what it is asked.
-SYSTEMCTL = """#!/bin/sh
-echo "$@" >>{told}
-case $1 in show) printf 'LoadState=loaded\\nActiveState=active\\nUnitFileState=enabled\\n' ;; esac
-"""
 
 
 @pytest.fixture
@@ -148,8 +143,7 @@ def test_whoever_asks_it_after_removal_is_named(host: Path) -> None:
 
 
 def test_the_role_refuses_and_notes_and_gives_back(host: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (host / "systemctl").write_text(SYSTEMCTL.format(told=host / "asked"))
-    (host / "systemctl").chmod(0o755)
+    stand_in_for_systemctl(host)
     monkeypatch.setenv("PATH", str(host), prepend=":")
     told = {
         "submitward_opendkim": True,

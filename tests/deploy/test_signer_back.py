@@ -9,14 +9,9 @@ from typing import Any
 
 import pytest
 
-from tests.deploy.tasks import play
+from tests.deploy.tasks import play, stand_in_for_systemctl
 from tests.deploy.variables import ROLE
 
-#: systemd is not to be had here; this one says what it is asked.
-SYSTEMCTL = """#!/bin/sh
-echo "$@" >>{told}
-case $1 in show) printf 'LoadState=loaded\\nActiveState=active\\nUnitFileState=enabled\\n' ;; esac
-"""
 BEFORE = {
     "opendkim.conf": "# as an older role wrote it\n",
     "opendkim/KeyTable": "x  x:s1:/etc/opendkim/keys/x.s1.private\n",
@@ -50,8 +45,7 @@ def test_what_a_failed_run_wrote_is_taken_back_and_read_again(
         (tmp_path / name).write_text(text)
     noted = hashlib.sha256(BEFORE["opendkim.conf"].encode()).hexdigest()
     (tmp_path / "kept/written").write_text(noted + "\n")
-    (tmp_path / "systemctl").write_text(SYSTEMCTL.format(told=tmp_path / "asked"))
-    (tmp_path / "systemctl").chmod(0o755)
+    stand_in_for_systemctl(tmp_path)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     told: dict[str, Any] = {
         "submitward_opendkim_keys": [
