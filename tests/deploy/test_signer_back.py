@@ -66,7 +66,10 @@ def test_what_a_failed_run_wrote_is_taken_back_and_read_again(
             "argv": ["cp", "-r", str(tmp_path / "opendkim"), str(tmp_path / "written")]
         }
     }
-    tables_alone = {**back, "vars": {**told, "submitward_signer_configured": {}}}
+    tables_alone = {
+        **back,
+        "vars": {**told, "submitward_signer_configured": {}, "submitward_signer_keys": {}},
+    }
     done = play(tmp_path, [wrote, keep, back, tables_alone])
     assert done.returncode == 0, done.stdout + done.stderr
     # It was written, and read...
@@ -74,6 +77,10 @@ def test_what_a_failed_run_wrote_is_taken_back_and_read_again(
     assert (tmp_path / "written/keys/x.s1.private").read_text() == "the new s1"
     # ...and is as it was, and read again, and the role's own yet.
     assert files(tmp_path) == BEFORE
+    assert sorted(path.name for path in (tmp_path / "opendkim/keys").iterdir()) == [
+        "x.s1.private",
+        "x.s2.private",
+    ]
     assert (tmp_path / "opendkim/keys/x.s1.private").stat().st_mode & 0o777 == 0o600
     calls = [call.split()[0] for call in (tmp_path / "asked").read_text().splitlines()]
     assert [call for call in calls if call in {"restart", "kill"}] == ["restart", "restart", "kill"]
