@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.deploy.tasks import play, role
 
 
-def failing(tmp_path: Path, name: str, working: str) -> str:
+def failing(tmp_path: Path, name: str, working: str, **changes: object) -> str:
     """What the role says when version 0.2 does not read the settings, and the way back is barred."""
     versions = tmp_path / name
     program = versions / "0.2/bin/submitward"
@@ -31,7 +31,7 @@ def failing(tmp_path: Path, name: str, working: str) -> str:
         "submitward_mta": "mta1",
         "submitward_environment": "lab",
     }
-    done = play(tmp_path, [role("current", **told)])
+    done = play(tmp_path, [role("current", **{**told, **changes})])
     assert done.returncode == 2, done.stdout
     return done.stdout
 
@@ -48,3 +48,16 @@ def test_a_way_back_that_fails_too_does_not_hide_why(tmp_path: Path) -> None:
         in later
     )
     assert "Make the version before the current one: " in later
+
+
+def test_settings_that_this_run_has_written_over_are_read_again(tmp_path: Path) -> None:
+    """By hand there were others, and a sidecar may have read them: what last worked is not what it has."""
+    noted = {"submitward_run": "run", "submitward_read": "read"}
+    asked = "does not work here: non-zero return code: the settings are wrong."
+    for name, changes, reads in (
+        ("same", {}, False),
+        ("settings", {"submitward_configured": {"changed": True}}, True),
+        ("directory", {"submitward_listed": {"changed": True}}, True),
+    ):
+        said = failing(tmp_path, name, "0.2 run read 0.1\n", **noted, **changes)
+        assert (asked in said) == reads, said
